@@ -1,0 +1,72 @@
+# How a room is built.
+#
+#   bailey_room(NAME [SOURCES ...] [DEPS room ...] [LIBS target ...])     a static library bailey_NAME
+#   bailey_test(NAME [SOURCES ...] [DEPS room ...] [LIBS target ...])     a GoogleTest program, found by ctest
+#   bailey_fuzz(NAME [SOURCES ...] [DEPS room ...] [LIBS target ...])     a libFuzzer program (preset fuzz)
+#   bailey_program(NAME [SOURCES ...] [DEPS room ...] [LIBS target ...])  a program in bin/
+
+set(BAILEY_WARNINGS -Wall -Wextra -Wshadow -Wnon-virtual-dtor -Woverloaded-virtual -Wvla)
+if(BAILEY_WERROR)
+  list(APPEND BAILEY_WARNINGS -Werror)
+endif()
+# Line tables in release too: a stack trace from the field is worth more than a few megabytes.
+add_compile_options(-g1 -fno-omit-frame-pointer -fstack-protector-strong)
+if(BAILEY_SANITIZE)
+  add_compile_options(-fsanitize=${BAILEY_SANITIZE} -fno-sanitize-recover=all)
+  add_link_options(-fsanitize=${BAILEY_SANITIZE})
+endif()
+
+function(bailey_target_ name deps libs)
+  target_include_directories(${name} PUBLIC ${CMAKE_SOURCE_DIR})
+  foreach(lang C CXX)
+    foreach(flag ${BAILEY_WARNINGS})
+      if(NOT (lang STREQUAL C AND flag MATCHES "virtual"))
+        target_compile_options(${name} PRIVATE $<$<COMPILE_LANGUAGE:${lang}>:${flag}>)
+      endif()
+    endforeach()
+  endforeach()
+  foreach(dep ${deps})
+    target_link_libraries(${name} PUBLIC bailey_${dep})
+  endforeach()
+  target_link_libraries(${name} PUBLIC ${libs} Threads::Threads)
+endfunction()
+
+function(bailey_room name)
+  cmake_parse_arguments(A "" "" "SOURCES;DEPS;LIBS" ${ARGN})
+  add_library(bailey_${name} STATIC ${A_SOURCES})
+  bailey_target_(bailey_${name} "${A_DEPS}" "${A_LIBS}")
+endfunction()
+
+function(bailey_program name)
+  cmake_parse_arguments(A "" "" "SOURCES;DEPS;LIBS" ${ARGN})
+  add_executable(${name} ${A_SOURCES})
+  bailey_target_(${name} "${A_DEPS}" "${A_LIBS}")
+endfunction()
+
+# TIMEOUT is for the whole program; a test that hangs is a failure, never a hang of ./test.
+function(bailey_test name)
+  if(NOT BAILEY_TESTS)
+    return()
+  endif()
+  cmake_parse_arguments(A "" "TIMEOUT" "SOURCES;DEPS;LIBS" ${ARGN})
+  if(NOT A_TIMEOUT)
+    set(A_TIMEOUT 120)
+  endif()
+  add_executable(${name} ${A_SOURCES})
+  bailey_target_(${name} "${A_DEPS}" "${A_LIBS};GTest::gtest;GTest::gmock;GTest::gtest_main")
+  set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
+  add_test(NAME ${name} COMMAND ${name})
+  set_tests_properties(${name} PROPERTIES TIMEOUT ${A_TIMEOUT})
+endfunction()
+
+function(bailey_fuzz name)
+  if(NOT BAILEY_FUZZ)
+    return()
+  endif()
+  cmake_parse_arguments(A "" "" "SOURCES;DEPS;LIBS" ${ARGN})
+  add_executable(${name} ${A_SOURCES})
+  bailey_target_(${name} "${A_DEPS}" "${A_LIBS}")
+  target_compile_options(${name} PRIVATE -fsanitize=fuzzer)
+  target_link_options(${name} PRIVATE -fsanitize=fuzzer)
+  set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/fuzz)
+endfunction()
