@@ -1,0 +1,74 @@
+#include "bailey/pool/view.h"
+
+#include <fmt/format.h>
+
+namespace bailey::pool {
+
+Extent Extent::shape(std::uint64_t bytes) {
+  Extent extent;
+  std::uint64_t pages = bytes / BAILEY_PAGE_BYTES;
+  // Page words take room from pages; few rounds settle it, since 8192 words fit into one page.
+  for (int round = 0; round < 4; ++round) {
+    std::uint64_t data_offset =
+        round_up(BAILEY_SEGMENT_PAGE_WORDS_OFFSET + pages * sizeof(std::uint64_t), BAILEY_PAGE_BYTES);
+    if (data_offset >= bytes) return extent;
+    pages = (bytes - data_offset) / BAILEY_PAGE_BYTES;
+    extent.data_offset = static_cast<std::uint32_t>(data_offset);
+  }
+  if (pages > 0xffff'ffffu / (BAILEY_PAGE_BYTES / BAILEY_BLOCK_UNIT)) return Extent{};  // beyond a slot's offset
+  extent.pages = static_cast<std::uint32_t>(pages);
+  return extent;
+}
+
+View::View(ViewParts parts, std::unique_ptr<Backing> backing)
+    : parts_(parts), backing_(std::move(backing)), extents_(new Extent[65536]), absent_(new std::uint64_t[65536]()) {}
+
+View::~View() {
+  for (unsigned id = 0; id < 65536; ++id)
+    if (extents_[id].base != nullptr) backing_->unmap(static_cast<SegmentId>(id), extents_[id]);
+}
+
+Result<const Extent*> View::find(SegmentId id) {
+  if (extents_[id].base != nullptr) return &extents_[id];
+  std::uint64_t membership = backing_->membership() + 1;
+  if (absent_[id] == membership) return fail(Code::not_found);
+  auto extent = backing_->map(id);
+  if (!extent) {
+    if (extent.error().code == Code::not_found) absent_[id] = membership;
+    return std::unexpected(std::move(extent).error());
+  }
+  extents_[id] = *extent;
+  return &extents_[id];
+}
+
+Result<OwnSegment> View::create(std::uint64_t record_bytes) {
+  if (!parts_.writable) return fail(Code::denied);
+  OwnSegment own = BAILEY_TRY(backing_->create(record_bytes));
+  extents_[own.id] = own.extent;
+  return own;
+}
+
+Status View::retire(SegmentId id) {
+  BAILEY_TRY(backing_->retire(id));
+  if (extents_[id].base != nullptr) backing_->unmap(id, extents_[id]);
+  extents_[id] = Extent{};
+  return {};
+}
+
+Status View::attend() {
+  auto attention = BAILEY_TRY(backing_->attend());
+  parts_.expected_grant = attention.expected_grant;
+  if (attention.index != nullptr) parts_.index = attention.index;
+  for (SegmentId id : attention.gone) {
+    if (extents_[id].base != nullptr) backing_->unmap(id, extents_[id]);
+    extents_[id] = Extent{};
+  }
+  return {};
+}
+
+Status View::renew_writer_id() {
+  parts_.writer = BAILEY_TRY(backing_->fresh_writer_id());
+  return {};
+}
+
+}  // namespace bailey::pool

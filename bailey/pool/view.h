@@ -1,0 +1,162 @@
+// View: how a structure reaches the memory of its region.
+//
+// A structure (table, and later memfile, graph, channel) is handed a View and knows nothing else: not which
+// files there are, who gave them, nor which rungs of protection are on. Gates, encryption, flushes and delays
+// happen here. A view has segments (number 1..65535, each a mapping, mostly read-only), an index (one
+// mapping), a grant word, and a Backing that is asked for what is missing.
+//
+// Invariants
+//  1. Whatever is loaded through a view may have been written by a hostile party: callers get words, and
+//  check.
+//  2. Only segments that this view created are writable, plus the index where the region's mode shares it.
+//  3. An operation's last load is `current()`; if it says no, the operation calls `attend()` and, where that
+//     succeeds, starts anew (reads) or stands (writes already published; see attend).
+//
+// Thread safety: one thread at a time.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <vector>
+
+#include "bailey/abi/segment.h"
+#include "bailey/base/bytes.h"
+#include "bailey/base/error.h"
+
+namespace bailey::pool {
+
+using SegmentId = std::uint16_t;
+
+// A mapped segment. `pages` and `data_offset` come from the broker (or from the size of the file that it
+// sealed), never from the segment's header.
+struct Extent {
+  std::byte* base = nullptr;
+  std::uint32_t pages = 0;
+  std::uint32_t data_offset = 0;
+
+  std::uint64_t bytes() const { return data_offset + std::uint64_t{pages} * BAILEY_PAGE_BYTES; }
+  // Shape of a segment file of `bytes`: as many whole pages as fit after header, desk and page words.
+  // base stays null; pages is 0 where it is too small.
+  static Extent shape(std::uint64_t bytes);
+};
+
+// A segment that the caller may write.
+struct OwnSegment {
+  SegmentId id = 0;
+  Extent extent;
+};
+
+// The desk (abi/segment.h) of a live writer of the region.
+struct Desk {
+  std::uint32_t writer = 0;
+  SegmentId segment = 0;
+};
+
+// What a view asks for when it lacks something: the broker's client, or a plain buffer in tests and
+// benchmarks. Calls may take milliseconds; errors are unavailable (broker away), quota, no_space, revoked,
+// io.
+class Backing {
+ public:
+  virtual ~Backing() = default;
+
+  // A mapping of somebody's segment, open or frozen. not_found where the number is not in use.
+  virtual Result<Extent> map(SegmentId id) = 0;
+  // Forgets a mapping that map() gave.
+  virtual void unmap(SegmentId id, const Extent& extent) = 0;
+  // A new segment with room for a record of `record_bytes`, writable by this view alone, zeroed and sealed.
+  virtual Result<OwnSegment> create(std::uint64_t record_bytes) = 0;
+  // Gives back a segment that nothing refers to any more: one's own, or a frozen one.
+  virtual Status retire(SegmentId id) = 0;
+  // The desks of all live writers of the region but this one, and of stopped ones; not of dead ones.
+  virtual Result<std::vector<Desk>> desks() = 0;
+  // Segments whose writer is dead or gone; they change no more.
+  virtual Result<std::vector<SegmentId>> frozen() = 0;
+  // A number that changes whenever desks() or frozen() would.
+  virtual std::uint64_t membership() const = 0;
+  // The grant word differs from what the view expects. Error: revoked. Otherwise fills in what changed.
+  struct Attention {
+    std::uint64_t expected_grant = 0;
+    std::byte* index = nullptr;   // the index to use from now on (mapped by the backing)
+    std::vector<SegmentId> gone;  // segments that were retired: the view drops its mappings
+  };
+  virtual Result<Attention> attend() = 0;
+  // A writer id that nobody had before, for when the counter of 32 bits is used up.
+  virtual Result<std::uint32_t> fresh_writer_id() = 0;
+};
+
+// Named moments inside operations, where tests stop, kill or delay the caller.
+enum class Step : std::uint8_t {
+  slot_loaded,       // reader and writer: a slot matched, its record is not yet read
+  record_copied,     // reader: copied, not yet validated
+  record_written,    // writer: complete in its block, not yet published
+  tentative_placed,  // insertion: others can see the tentative slot
+  before_publish,    // writer: the next instruction is the CAS or store
+  published,         // writer: the slot is replaced, the old block not yet freed
+  bucket_claimed,    // an overflow bucket is claimed, not yet linked
+};
+class StepHook {
+ public:
+  virtual ~StepHook() = default;
+  virtual void at(Step step) = 0;
+};
+
+struct ViewParts {
+  std::byte* index = nullptr;
+  std::uint64_t index_bytes = 0;
+  bool index_writable = false;
+  bool writable = false;  // whether create() may be called
+  bool coherent = true;   // a medium where other parties' stores are seen without flushes
+  std::uint32_t writer = 0;
+  const std::uint64_t* grant_word = nullptr;
+  std::uint64_t expected_grant = 0;
+};
+
+class View {
+ public:
+  View(ViewParts parts, std::unique_ptr<Backing> backing);
+  View(const View&) = delete;
+  ~View();
+
+  bool writable() const { return parts_.writable; }
+  bool coherent() const { return parts_.coherent; }
+  std::uint32_t writer() const { return parts_.writer; }
+  std::byte* index() const { return parts_.index; }
+  std::uint64_t index_bytes() const { return parts_.index_bytes; }
+  Backing& backing() { return *backing_; }
+
+  // The mapping of a segment, or null base where it is not mapped yet (ask find()).
+  const Extent& extent(SegmentId id) const { return extents_[id]; }
+  // Maps it if need be. Error: those of Backing::map.
+  Result<const Extent*> find(SegmentId id);
+
+  // Own segments.
+  Result<OwnSegment> create(std::uint64_t record_bytes);
+  Status retire(SegmentId id);
+
+  // Whether the grant and the layout are still those that the view knows. The last load of every operation.
+  bool current() const {
+    return __atomic_load_n(parts_.grant_word, __ATOMIC_ACQUIRE) == parts_.expected_grant;
+  }
+  // After current() said no. Success: the view is up to date again, go on. Error: revoked, unavailable,
+  // forked.
+  Status attend();
+  Status renew_writer_id();
+
+  void set_hook(StepHook* hook) { hook_ = hook; }
+  void step(Step step) {
+    if (hook_ != nullptr) [[unlikely]]
+      hook_->at(step);
+  }
+
+ private:
+  ViewParts parts_;
+  std::unique_ptr<Backing> backing_;
+  std::unique_ptr<Extent[]> extents_;  // by segment number
+  // By segment number: 1 + the membership at which the backing said that there is no such segment, so that a forged
+  // slot costs one question and not one an operation.
+  std::unique_ptr<std::uint64_t[]> absent_;
+  StepHook* hook_ = nullptr;
+};
+
+}  // namespace bailey::pool

@@ -1,0 +1,201 @@
+// What session and broker say to each other, as checked values.
+//
+// One datagram is one message, at most 64 KiB, with at most 253 descriptors. `decode_request` and
+// `decode_reply` (decode.h) are the only way in: what they return is within the limits named here, whatever
+// was sent.
+//
+// A session sends a Request with a number and gets one Reply with the same number, in any order. Only Hello
+// and Prove are heard before Welcome.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "bailey/base/error.h"
+#include "bailey/base/fd.h"
+#include "bailey/base/identity.h"
+
+namespace bailey::protocol {
+
+inline constexpr std::size_t message_bytes_max = 65536;
+inline constexpr std::size_t fds_max = 253;  // the kernel's SCM_MAX_FD
+inline constexpr std::size_t name_bytes_max = 63;
+inline constexpr std::size_t text_bytes_max = 60'000;
+inline constexpr std::size_t segments_in_message_max = 200;
+inline constexpr std::size_t gone_max = 4096;
+inline constexpr std::uint32_t protocol_version = 1;
+
+using Nonce = std::array<std::uint8_t, 32>;
+using PublicKey = std::array<std::uint8_t, 32>;  // ed25519
+using Signature = std::array<std::uint8_t, 64>;
+using Id = std::array<std::uint8_t, 16>;
+
+// ---- identity
+// -------------------------------------------------------------------------------------------------
+
+struct Hello {
+  std::uint32_t protocol = protocol_version;
+  std::uint32_t layout = 0;  // BAILEY_LAYOUT
+  ProcessIdentity process;
+  Nonce nonce{};
+  bool has_key = false;  // claims a key: principal
+  PublicKey key{};
+  bool resume = false;  // goes on after the broker came back
+  std::uint64_t session = 0;
+  Nonce resume_secret{};
+};
+struct Challenge {
+  Nonce nonce{};
+  PublicKey broker_key{};
+  Signature signature{};  // by the broker's key over transcript(Role::broker)
+};
+struct Prove {
+  bool has_key = false;
+  Signature signature{};  // by the session's key over transcript(Role::session)
+};
+struct Welcome {  // descriptors: the control page
+  std::uint64_t session = 0;
+  Nonce resume_secret{};
+  Id pool{};
+  std::string pool_name;
+  std::uint64_t control_bytes = 0;
+  bool admin = false;
+  std::vector<std::string> principals;  // names that this session acts as
+};
+
+// ---- regions
+// --------------------------------------------------------------------------------------------------
+
+struct OpenRegion {
+  std::string region;
+  bool writable = false;
+};
+struct Opened {  // descriptors: index; with `copy_index_from`, then the index to copy
+  Id region{};
+  std::uint32_t number = 0;  // row in the control page
+  std::string kind;
+  std::uint8_t mode = 0;  // table::Mode
+  std::uint64_t hash_seed = 0;
+  std::uint64_t buckets = 0;
+  std::uint64_t overflow_buckets = 0;
+  std::uint64_t index_bytes = 0;
+  bool index_writable =
+      false;  // the index descriptor is to be mapped read-write, then confirmed by IndexMapped
+  bool copy_index_from = false;
+  bool coherent = true;
+  std::uint32_t writer = 0;       // 0: reading only
+  std::uint32_t grant = 0;        // which grant word
+  std::uint64_t grant_value = 0;  // and its value now
+  std::uint64_t segment_bytes = 0;
+  std::uint64_t size = 0;
+  std::vector<std::string> protect;  // rungs in force
+};
+// The writer of an exclusive table, or any writer of a shared one, has mapped the index that it was given
+// (and copied the old one into it); the broker seals it. Reply: IndexReady with the grant value to use from
+// now on.
+struct IndexMapped {
+  std::uint32_t grant = 0;
+};
+struct IndexReady {
+  std::uint64_t grant_value = 0;
+};
+struct CloseRegion {
+  std::uint32_t grant = 0;
+};
+
+// ---- segments
+// -------------------------------------------------------------------------------------------------
+
+struct MapSegments {
+  std::uint32_t grant = 0;
+  std::vector<std::uint16_t>
+      segments;  // 1..segments_in_message_max; none asks for all, in several replies' worth
+};
+struct SegmentRow {
+  std::uint16_t segment = 0;
+  std::uint64_t bytes = 0;
+};
+struct Segments {                // descriptors: one a row, same order, read-only and sealed
+  std::vector<SegmentRow> rows;  // those that exist
+};
+struct CreateSegment {
+  std::uint32_t grant = 0;
+  std::uint64_t record_bytes = 0;  // a record of this size must fit
+};
+struct SegmentCreated {  // descriptors: the file, read-write; map it, close it, then say SegmentMapped
+  SegmentRow row;
+};
+struct SegmentMapped {  // reply: Done, once it is sealed and others may be given it
+  std::uint32_t grant = 0;
+  std::uint16_t segment = 0;
+};
+struct RetireSegment {
+  std::uint32_t grant = 0;
+  std::uint16_t segment = 0;
+};
+struct GetMembers {
+  std::uint32_t grant = 0;
+};
+struct DeskRow {
+  std::uint32_t writer = 0;
+  std::uint16_t segment = 0;
+};
+struct Members {
+  std::uint64_t membership = 0;
+  std::vector<DeskRow> desks;         // of live writers but the asker
+  std::vector<std::uint16_t> frozen;  // segments of dead or gone writers
+};
+struct Attend {  // the grant word is not what the session was told
+  std::uint32_t grant = 0;
+};
+struct Attention {  // descriptors: with `new_index`, the index
+  std::uint64_t grant_value = 0;
+  bool new_index = false;
+  std::uint64_t index_bytes = 0;
+  std::vector<std::uint16_t> gone;  // retired: unmap them, then say Dropped
+};
+struct Dropped {
+  std::uint32_t grant = 0;
+  std::vector<std::uint16_t> segments;
+};
+struct FreshWriter {
+  std::uint32_t grant = 0;
+};
+struct Writer {
+  std::uint32_t writer = 0;
+};
+
+// ---- for people
+// -----------------------------------------------------------------------------------------------
+
+struct GetStatus {};  // reply: Text, JSON; an admin sees all, others their own rows
+struct ApplyPolicy {  // admin. The policy's text; reply: Text, what changed
+  std::string policy;
+  std::string file;    // its name, for messages
+  std::string folder;  // for key:@FILE
+  bool drop = false;   // whether regions that the policy lost are dropped with their data
+};
+struct Text {
+  std::string text;
+};
+struct Done {};
+
+using Body = std::variant<Hello, Prove, OpenRegion, IndexMapped, CloseRegion, MapSegments, CreateSegment,
+                          SegmentMapped, RetireSegment, GetMembers, Attend, Dropped, FreshWriter, GetStatus,
+                          ApplyPolicy>;
+using Answer = std::variant<Error, Challenge, Welcome, Opened, IndexReady, Segments, SegmentCreated, Members,
+                            Attention, Writer, Text, Done>;
+
+struct Request {
+  std::uint64_t number = 0;
+  Body body;
+};
+struct Reply {
+  std::uint64_t number = 0;
+  Answer answer;
+};
+
+}  // namespace bailey::protocol
