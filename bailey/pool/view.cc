@@ -3,6 +3,9 @@
 #include <fmt/format.h>
 
 namespace bailey::pool {
+namespace {
+constexpr std::uint64_t always_alive = 1;
+}
 
 Extent Extent::shape(std::uint64_t bytes) {
   Extent extent;
@@ -21,7 +24,9 @@ Extent Extent::shape(std::uint64_t bytes) {
 }
 
 View::View(ViewParts parts, std::unique_ptr<Backing> backing)
-    : parts_(parts), backing_(std::move(backing)), extents_(new Extent[65536]), absent_(new std::uint64_t[65536]()) {}
+    : parts_(parts), backing_(std::move(backing)), extents_(new Extent[65536]), absent_(new std::uint64_t[65536]()) {
+  if (parts_.alive_word == nullptr) parts_.alive_word = &always_alive;
+}
 
 View::~View() {
   for (unsigned id = 0; id < 65536; ++id)

@@ -11,6 +11,9 @@
 //  2. Only segments that this view created are writable, plus the index where the region's mode shares it.
 //  3. An operation's last load is `current()`; if it says no, the operation calls `attend()` and, where that
 //     succeeds, starts anew (reads) or stands (writes already published; see attend).
+//  4. An operation's first load is `alive()`: in a forked child it says no, since the child has not the
+//     writable mappings (MADV_DONTFORK) and would fault on the first touch. The operation then returns what
+//     `attend()` says: `forked`. Destructors touch no memory of the pool for the same reason.
 //
 // Thread safety: one thread at a time.
 #pragma once
@@ -110,6 +113,9 @@ struct ViewParts {
   std::uint32_t writer = 0;
   const std::uint64_t* grant_word = nullptr;
   std::uint64_t expected_grant = 0;
+  // Not 0 in the process that opened the view; it lies on a page that the kernel wipes in a forked child
+  // (MADV_WIPEONFORK). Null: the view's mappings are all inherited, and a child may go on with it.
+  const std::uint64_t* alive_word = nullptr;
 };
 
 class View {
@@ -134,11 +140,14 @@ class View {
   Result<OwnSegment> create(std::uint64_t record_bytes);
   Status retire(SegmentId id);
 
+  // Whether this process has the view's mappings: false in a forked child. The first load of every
+  // operation; one line that is always in the cache.
+  bool alive() const { return __atomic_load_n(parts_.alive_word, __ATOMIC_RELAXED) != 0; }
   // Whether the grant and the layout are still those that the view knows. The last load of every operation.
   bool current() const {
     return __atomic_load_n(parts_.grant_word, __ATOMIC_ACQUIRE) == parts_.expected_grant;
   }
-  // After current() said no. Success: the view is up to date again, go on. Error: revoked, unavailable,
+  // After alive() or current() said no. Success: the view is up to date again, go on. Error: revoked, unavailable,
   // forked.
   Status attend();
   Status renew_writer_id();
