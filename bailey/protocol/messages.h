@@ -1,7 +1,7 @@
 // What session and broker say to each other, as checked values.
 //
 // One datagram is one message, at most 64 KiB, with at most 253 descriptors. `decode_request` and
-// `decode_reply` (decode.h) are the only way in: what they return is within the limits named here, whatever
+// `decode_reply` (codec.h) are the only way in: what they return is within the limits named here, whatever
 // was sent.
 //
 // A session sends a Request with a number and gets one Reply with the same number, in any order. Only Hello
@@ -31,21 +31,38 @@ inline constexpr std::uint32_t protocol_version = 1;
 using Nonce = std::array<std::uint8_t, 32>;
 using PublicKey = std::array<std::uint8_t, 32>;  // ed25519
 using Signature = std::array<std::uint8_t, 64>;
+using Mac = std::array<std::uint8_t, 32>;
 using Id = std::array<std::uint8_t, 16>;
 
 // ---- identity
 // -------------------------------------------------------------------------------------------------
 
+// Where and who a process is, in its own terms: ids as its own namespaces count them, and the namespaces'
+// inode numbers, which are unique on a machine. handshake.h says what is made of it. Where one end can't see
+// something of the other it is "unknown".
+struct Place {
+  static constexpr std::uint32_t unknown_id = 0xffffffff;
+
+  std::uint64_t pid_namespace = 0;   // 0: unknown
+  std::uint64_t user_namespace = 0;  // 0: unknown
+  std::uint32_t pid = 0;             // 0: unknown
+  std::uint32_t uid = unknown_id;
+  std::uint32_t gid = unknown_id;
+  std::uint64_t start_ticks = 0;  // clock ticks after boot; 0: unknown
+
+  bool operator==(const Place&) const = default;
+};
 struct Hello {
   std::uint32_t protocol = protocol_version;
   std::uint32_t layout = 0;  // BAILEY_LAYOUT
   ProcessIdentity process;
+  Place client;  // the sender, as it sees itself
+  Place broker;  // whoever listens, as the sender's kernel sees it
   Nonce nonce{};
   bool has_key = false;  // claims a key: principal
   PublicKey key{};
   bool resume = false;  // goes on after the broker came back
   std::uint64_t session = 0;
-  Nonce resume_secret{};
 };
 struct Challenge {
   Nonce nonce{};
@@ -55,6 +72,7 @@ struct Challenge {
 struct Prove {
   bool has_key = false;
   Signature signature{};  // by the session's key over transcript(Role::session)
+  Mac resume_proof{};     // with Hello::resume: HMAC under the resume secret over the same; else zeros
 };
 struct Welcome {  // descriptors: the control page
   std::uint64_t session = 0;
