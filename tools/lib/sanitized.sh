@@ -1,0 +1,12 @@
+# Sourced by ./test: which tests run under which sanitizer. The one place to add a name; CMake's test names.
+#
+# asan (with undefined): everything that reads bytes which another party can write.
+# tsan: tests whose threads share one buffer. Tests that fork add nothing there: TSan does not see across processes.
+
+asan_tests=(
+  base_test medium_test policy_test crypto_test protocol_test pool_test view_test
+  table_test hostile_test checker_test kinds_test
+)
+tsan_tests=(
+  table_tsan_test
+)
