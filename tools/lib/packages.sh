@@ -53,6 +53,8 @@ for package in "$@"; do
   for unit in $(dpkg-query -L "$package" | sed -n "s|^\(/usr\)*/lib/systemd/system/\([^/@]*\.service\)\$|\2|p"); do
     if command -v systemctl >/dev/null 2>&1; then
       systemctl disable "$unit" || echo "could not disable $unit" >&2
+    elif [ -e "/etc/init.d/${unit%.service}" ] && command -v update-rc.d >/dev/null 2>&1; then
+      update-rc.d "${unit%.service}" disable || echo "could not disable $unit" >&2
     fi
   done
 done

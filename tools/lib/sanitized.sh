@@ -4,8 +4,8 @@
 # tsan: tests whose threads share one buffer. Tests that fork add nothing there: TSan does not see across processes.
 
 asan_tests=(
-  base_test medium_test policy_test crypto_test protocol_test pool_test view_test
-  table_test hostile_test checker_test kinds_test
+  base_test medium_test policy_test crypto_test protocol_test pool_test kinds_test
+  table_test heap_test hostile_test lincheck_test
 )
 tsan_tests=(
   table_tsan_test
