@@ -18,13 +18,17 @@ Extent Extent::shape(std::uint64_t bytes) {
     pages = (bytes - data_offset) / BAILEY_PAGE_BYTES;
     extent.data_offset = static_cast<std::uint32_t>(data_offset);
   }
-  if (pages > 0xffff'ffffu / (BAILEY_PAGE_BYTES / BAILEY_BLOCK_UNIT)) return Extent{};  // beyond a slot's offset
+  if (pages > 0xffff'ffffu / (BAILEY_PAGE_BYTES / BAILEY_BLOCK_UNIT))
+    return Extent{};  // beyond a slot's offset
   extent.pages = static_cast<std::uint32_t>(pages);
   return extent;
 }
 
 View::View(ViewParts parts, std::unique_ptr<Backing> backing)
-    : parts_(parts), backing_(std::move(backing)), extents_(new Extent[65536]), absent_(new std::uint64_t[65536]()) {
+    : parts_(parts),
+      backing_(std::move(backing)),
+      extents_(new Extent[65536]),
+      absent_(new std::uint64_t[65536]()) {
   if (parts_.alive_word == nullptr) parts_.alive_word = &always_alive;
 }
 

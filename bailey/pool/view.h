@@ -11,7 +11,7 @@
 //  2. Only segments that this view created are writable, plus the index where the region's mode shares it.
 //  3. An operation's last load is `current()`; if it says no, the operation calls `attend()` and, where that
 //     succeeds, starts anew (reads) or stands (writes already published; see attend).
-//  4. An operation's first load is `alive()`: in a forked child it says no, since the child has not the
+//  4. An operation's first load is `current()` too: in a forked child it says no, since the child has not the
 //     writable mappings (MADV_DONTFORK) and would fault on the first touch. The operation then returns what
 //     `attend()` says: `forked`. Destructors touch no memory of the pool for the same reason.
 //
@@ -140,15 +140,16 @@ class View {
   Result<OwnSegment> create(std::uint64_t record_bytes);
   Status retire(SegmentId id);
 
-  // Whether this process has the view's mappings: false in a forked child. The first load of every
-  // operation; one line that is always in the cache.
+  // Whether this process has the view's mappings: false in a forked child. One line that is always in the
+  // cache.
   bool alive() const { return __atomic_load_n(parts_.alive_word, __ATOMIC_RELAXED) != 0; }
-  // Whether the grant and the layout are still those that the view knows. The last load of every operation.
+  // Whether the grant and the layout are still those that the view knows, and the view this process's own.
+  // The last load of every operation, and the first.
   bool current() const {
-    return __atomic_load_n(parts_.grant_word, __ATOMIC_ACQUIRE) == parts_.expected_grant;
+    return __atomic_load_n(parts_.grant_word, __ATOMIC_ACQUIRE) == parts_.expected_grant && alive();
   }
-  // After alive() or current() said no. Success: the view is up to date again, go on. Error: revoked, unavailable,
-  // forked.
+  // After current() said no. Success: the view is up to date again, go on. Error: revoked,
+  // unavailable, forked.
   Status attend();
   Status renew_writer_id();
 
@@ -162,8 +163,8 @@ class View {
   ViewParts parts_;
   std::unique_ptr<Backing> backing_;
   std::unique_ptr<Extent[]> extents_;  // by segment number
-  // By segment number: 1 + the membership at which the backing said that there is no such segment, so that a forged
-  // slot costs one question and not one an operation.
+  // By segment number: 1 + the membership at which the backing said that there is no such segment, so that a
+  // forged slot costs one question and not one an operation.
   std::unique_ptr<std::uint64_t[]> absent_;
   StepHook* hook_ = nullptr;
 };
