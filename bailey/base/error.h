@@ -85,13 +85,17 @@ std::unexpected<Error> fail_os(int os, std::string message, std::string remedy =
 #define BAILEY_ASSERT(expression) \
   ((expression) ? static_cast<void>(0) : ::bailey::assertion_failed(#expression, __FILE__, __LINE__))
 
-// BAILEY_TRY(expr): the value of a Result, or a return of its error from the enclosing function.
-#define BAILEY_TRY(...)                                          \
-  __extension__({                                                \
-    auto bailey_result_ = (__VA_ARGS__);                         \
-    if (!bailey_result_) [[unlikely]]                            \
-      return std::unexpected(std::move(bailey_result_).error()); \
-    ::bailey::detail::take(std::move(bailey_result_));           \
+// BAILEY_TRY(expr): the value of a Result, or a return of its error from the enclosing function. The counter
+// gives each use a name of its own, so that one may stand inside another.
+#define BAILEY_TRY(...) BAILEY_TRY_NAMED_(BAILEY_JOIN_(bailey_result_, __COUNTER__), __VA_ARGS__)
+#define BAILEY_JOIN_(a, b) BAILEY_JOIN_NOW_(a, b)
+#define BAILEY_JOIN_NOW_(a, b) a##b
+#define BAILEY_TRY_NAMED_(result, ...)                   \
+  __extension__({                                        \
+    auto result = (__VA_ARGS__);                         \
+    if (!result) [[unlikely]]                            \
+      return std::unexpected(std::move(result).error()); \
+    ::bailey::detail::take(std::move(result));           \
   })
 
 namespace bailey::detail {

@@ -1,9 +1,9 @@
-// The choke point for memory that other parties map: every word that a structure loads from the pool, stores or
-// copies goes through these functions.
+// The choke point for memory that other parties map: every word that a structure loads from the pool, stores
+// or copies goes through these functions.
 //
-// All are relaxed or ordered atomic accesses of 8-byte words, so that a copy that races with a writer has a defined
-// outcome (torn, and then refused by validation) and the thread sanitizer can watch the protocol. On x86-64 they are
-// plain moves.
+// All are relaxed or ordered atomic accesses of 8-byte words, so that a copy that races with a writer has a
+// defined outcome (torn, and then refused by validation) and the thread sanitizer can watch the protocol. On
+// x86-64 they are plain moves.
 #pragma once
 
 #include <cstddef>

@@ -28,8 +28,8 @@ struct Header {
   Word revoked;
 };
 
-// A segment slot's entry: state (8 bits) | desk (8) | run (16) | writer (32). A segment larger than one slot has its
-// entry at the first and `claimed` ones behind it.
+// A segment slot's entry: state (8 bits) | desk (8) | run (16) | writer (32). A segment larger than one slot
+// has its entry at the first and `claimed` ones behind it.
 enum State : Word { free_slot = 0, claimed = 1, open = 2, frozen = 3 };
 constexpr Word entry(State state, bool desk, Word run, Word writer) {
   return Word{state} << 56 | Word{desk} << 48 | run << 32 | writer;
@@ -57,8 +57,8 @@ class PlainBacking : public Backing {
   Result<Extent> map(SegmentId id) override {
     if (id == 0 || id > layout_.header()->segments_max) return fail(Code::not_found);
     Word value = load_acquire(layout_.entry(id - 1));
-    // A retired segment stays readable, so that a reader that still holds its slot value can find out that it is
-    // stale.
+    // A retired segment stays readable, so that a reader that still holds its slot value can find out that it
+    // is stale.
     if (state_of(value) == free_slot || state_of(value) == claimed) return fail(Code::not_found);
     return layout_.extent(id - 1, run_of(value));
   }
@@ -114,7 +114,8 @@ class PlainBacking : public Backing {
   Result<std::vector<SegmentId>> frozen() override {
     std::vector<SegmentId> found;
     for (Word slot = 0; slot < layout_.header()->segments_max; ++slot)
-      if (state_of(load_acquire(layout_.entry(slot))) == pool::frozen) found.push_back(static_cast<SegmentId>(slot + 1));
+      if (state_of(load_acquire(layout_.entry(slot))) == pool::frozen)
+        found.push_back(static_cast<SegmentId>(slot + 1));
     return found;
   }
   std::uint64_t membership() const override {
@@ -139,14 +140,15 @@ class PlainBacking : public Backing {
  private:
   Word plain_claim() const { return pool::entry(claimed, false, 0, writer_); }
 
-  // A segment that is used again keeps its page words' counters: what a slow reader still holds of the old use must
-  // not validate. The desk starts clean.
+  // A segment that is used again keeps its page words' counters: what a slow reader still holds of the old
+  // use must not validate. The desk starts clean.
   static void forget(const Extent& extent) {
     auto* words = reinterpret_cast<Word*>(extent.base + BAILEY_SEGMENT_PAGE_WORDS_OFFSET);
     for (std::uint32_t page = 0; page < extent.pages; ++page) {
       Word word = load_acquire(words + page);
       if (word != 0)
-        store_release(words + page, ((word >> BAILEY_PAGE_WORD_COUNTER_SHIFT) + 1) << BAILEY_PAGE_WORD_COUNTER_SHIFT);
+        store_release(words + page, ((word >> BAILEY_PAGE_WORD_COUNTER_SHIFT) + 1)
+                                        << BAILEY_PAGE_WORD_COUNTER_SHIFT);
     }
     auto* desk = reinterpret_cast<Word*>(extent.base + BAILEY_SEGMENT_DESK_OFFSET);
     for (std::size_t i = 0; i < sizeof(bailey_desk) / sizeof(Word); ++i) store_release(desk + i, 0);
@@ -197,7 +199,8 @@ Result<std::unique_ptr<View>> PlainPool::view(bool writable) {
   parts.writable = writable;
   parts.index_writable = writable;
   if (writable)
-    parts.writer = static_cast<std::uint32_t>(__atomic_add_fetch(&layout.header()->writers, 1, __ATOMIC_RELAXED));
+    parts.writer =
+        static_cast<std::uint32_t>(__atomic_add_fetch(&layout.header()->writers, 1, __ATOMIC_RELAXED));
   parts.grant_word = &layout.header()->grant;
   parts.expected_grant = load_acquire(parts.grant_word);
   return std::make_unique<View>(parts, std::make_unique<PlainBacking>(base_, parts.writer));
@@ -208,7 +211,8 @@ void PlainPool::writer_died(std::uint32_t writer) {
   for (Word slot = 0; slot < layout.header()->segments_max; ++slot) {
     Word value = load_acquire(layout.entry(slot));
     if (writer_of(value) != writer) continue;
-    if (state_of(value) == open) store_release(layout.entry(slot), entry(frozen, false, run_of(value), writer));
+    if (state_of(value) == open)
+      store_release(layout.entry(slot), entry(frozen, false, run_of(value), writer));
   }
   // Claims that belong to no segment were left by a death between claim and publication.
   for (Word slot = 0; slot < layout.header()->segments_max; ++slot) {

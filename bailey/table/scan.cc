@@ -1,0 +1,100 @@
+// Scan: bucket by bucket, in the order of the index.
+//
+// Slots do not move while their record lives, so a record that is there throughout is met when its bucket is.
+#include <fmt/format.h>
+
+#include "bailey/table/index.h"
+#include "bailey/table/record.h"
+#include "bailey/table/state.h"
+
+namespace bailey::table {
+
+using medium::load_acquire;
+
+namespace {
+
+// Reads the whole record that a slot leads to, of whatever key.
+Seen read_item(pool::View& view, const Word* slot, Word seen, const Block& block, Item& item) {
+  Word word = load_acquire(block.word());
+  Word raw = medium::load_relaxed(block.lengths());
+  if (busy(word)) return Seen::changed;
+  auto lengths = check_lengths(raw, block.bytes);
+  if (!lengths) return still(slot, seen, block, word) ? Seen::forged : Seen::changed;
+  item.key.resize(lengths->key);
+  item.value.resize(lengths->value);
+  medium::copy_out(item.key.data(), block.key(), lengths->key);
+  medium::copy_out(item.value.data(), block.value(lengths->key), lengths->value);
+  item.version = version_of(word);
+  view.step(pool::Step::record_copied);
+  return still(slot, seen, block, word) ? Seen::match : Seen::changed;
+}
+
+}  // namespace
+
+Status Table::scan(Cursor& cursor, std::size_t items_max, std::vector<Item>& items) {
+  State& state = *state_;
+  pool::View& view = *state.view;
+  if (!view.current()) BAILEY_TRY(view.attend());
+  const std::size_t before = items.size();
+  unsigned attempts = 0;
+  while (!cursor.done && items.size() - before < items_max) {
+    if (cursor.bucket >= state.geometry.buckets) {
+      cursor.done = true;
+      break;
+    }
+    const std::size_t bucket_start = items.size();
+    Index index(view.index(), state.geometry);
+    Walk walk(index, cursor.bucket);
+    while (Word* slot = walk.slot()) {
+      Word seen = load_acquire(slot);
+      if (seen == 0 || tentative(seen)) {
+        walk.next();
+        continue;
+      }
+      Seen what = Seen::changed;
+      Item item;
+      auto extent = view.find(segment_of(seen));
+      if (!extent && extent.error().code != Code::not_found)
+        return std::unexpected(std::move(extent).error());
+      Block block;
+      Place place = extent ? locate(**extent, seen, block) : Place::forged;
+      if (place == Place::ok)
+        what = read_item(view, slot, seen, block, item);
+      else if (place == Place::forged && load_acquire(slot) == seen)
+        what = Seen::forged;
+      if (what == Seen::changed) {
+        ++state.counters.retries;
+        if (++attempts > attempts_max)
+          return fail(Code::contended, By::peer,
+                      fmt::format("scan gave up after {} attempts against writers", attempts_max),
+                      "go on from the same cursor");
+        continue;
+      }
+      attempts = 0;
+      if (what == Seen::match) {
+        // A slot may lead to a record that does not belong here only if somebody forged it.
+        Home home = home_of(item.key, state.geometry);
+        if (home.bucket == cursor.bucket && home.tag == tag_of(seen))
+          items.push_back(std::move(item));
+        else
+          ++state.counters.forged_entries;
+      } else {
+        ++state.counters.forged_entries;
+      }
+      walk.next();
+    }
+    if (walk.corrupt() && view.current())
+      return fail(Code::corrupt, By::peer, "corrupt index: a chain is a circle or leads out of the index",
+                  "bailey region check tells what is readable");
+    if (!view.current()) {
+      // The bucket was read under a layout or a grant that ended meanwhile: read it again.
+      items.resize(bucket_start);
+      BAILEY_TRY(view.attend());
+      continue;
+    }
+    ++cursor.bucket;
+  }
+  return {};
+}
+
+}  // namespace bailey::table

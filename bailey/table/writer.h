@@ -1,0 +1,118 @@
+// Writer: how records come into the table, are replaced and go.
+//
+// Exclusive mode has one writer: slots are stored, blocks are free at once. Shared mode has many:
+//
+//  Replacement. A writer announces the slot value that it means to replace on its desk, loads the slot again,
+//  and only then reads the record and does its CAS. An owner that wants to reuse a block loads all desks
+//  after the block left the index. So either the announcement is seen and the block stays as it is, or the
+//  second load of the slot sees the change. A slot value therefore can't come back between load and CAS (no
+//  ABA), and the version that put_if_version compared is the version that it replaces.
+//
+//  Insertion. A slot is first *tentative*, which readers and updaters don't see. The inserter then looks
+//  through the whole chain again. A record of its key: it withdraws. Another tentative slot with its tag: the
+//  one that is first in the chain wins; the later one withdraws and waits a bounded time, after which it
+//  clears the other (its writer may be dead or stopped). What is left is made final by CAS, which fails where
+//  somebody cleared it. Two inserters each look after each has placed, so at least one sees the other: two
+//  records of one key are never both final. (After Purcell and Harris, "Non-blocking hashtables with open
+//  addressing", 2005, where members, inserters and collisions are told apart in the same way.)
+//
+// Nobody ever waits for another without a bound.
+//
+// Thread safety: one thread.
+#pragma once
+
+#include <vector>
+
+#include "bailey/table/heap.h"
+#include "bailey/table/index.h"
+#include "bailey/table/record.h"
+
+namespace bailey::table {
+
+class Writer {
+ public:
+  Writer(pool::View& view, const Geometry& geometry, Counters& counters);
+
+  Result<std::uint64_t> write(Op op, std::string_view key, std::string_view value,
+                              std::uint64_t expected_version);
+  // Fetches what write() of this key will touch first, and second.
+  void prefetch_bucket(const Home& home) const;
+  void prefetch_record(const Home& home) const;
+
+  // See Table::maintain.
+  Result<std::size_t> maintain();
+
+ private:
+  // What a search found: the slot that holds the key's record, or where it could go.
+  struct Hit {
+    Word* slot = nullptr;
+    Word seen = 0;  // the slot's value, announced in shared mode
+    std::uint64_t version = 0;
+  };
+  struct Search {
+    Hit hit;
+    Word* empty = nullptr;  // the first empty slot of the chain
+    unsigned empty_position = 0;
+  };
+  enum class Outcome : std::uint8_t { done, again };
+
+  Result<Search> search(const Home& home, std::string_view key);
+  Result<Seen> examine(Word* slot, Word seen, std::string_view key, std::uint64_t* version);
+  Status prepare(OwnBlock& block, std::string_view key, std::string_view value, std::uint64_t& version);
+  Result<Outcome> replace(const Hit& hit, Word desired);
+  Result<Outcome> insert(const Home& home, Search& search, Word slot_value, std::string_view key);
+  Result<Outcome> settle(const Home& home, Word* own_slot, unsigned own_position, Word tentative_value,
+                         std::string_view key);
+  Result<std::uint64_t> next_version();
+  Status refresh();
+
+  void announce(Word slot);
+  void withdraw_announcement();
+  void unlinked(Word slot);
+
+  // Space.
+  Result<OwnBlock> allocate(std::uint64_t bytes);
+  Status open_desk();
+  Status reclaim(bool pressed);
+  Status collect();
+  Status read_hints();
+  void sweep();
+  Result<bool> compact_own(std::uint64_t bytes);
+  Result<std::vector<Word>> announced();
+  Status refresh_members();
+  Result<bool> referenced(Word place);
+
+  // Moving records (evacuate.cc).
+  struct Referrer {
+    Word* slot = nullptr;
+    Word value = 0;
+  };
+  Result<Referrer> referrer(const std::byte* record, std::uint64_t block_bytes, Word place);
+  Status move_record(const Block& from, Word place);
+  Result<std::uint64_t> live_bytes(pool::SegmentId id);
+  Result<bool> evacuate(pool::SegmentId id);
+  Status evacuate_sparse(unsigned segments_most, bool pressed);
+
+  pool::View& view_;
+  const Geometry& geometry_;
+  Counters& counters_;
+  bool shared_;
+  Heap heap_;
+  std::uint32_t counter_ = 0;
+  Word announced_now_ = 0;
+  std::uint64_t bytes_at_last_sweep_ = 0;
+  bool moving_ = false;  // inside evacuation: allocate() must not start another
+
+  // Other writers and dead ones, as of membership_.
+  struct Peer {
+    pool::Desk desk;
+    const bailey_desk* at = nullptr;
+    std::uint64_t hints_read = 0;
+  };
+  std::vector<Peer> peers_;
+  std::vector<pool::SegmentId> frozen_;
+  std::uint64_t membership_ = ~std::uint64_t{0};
+  std::size_t frozen_next_ = 0;  // which of frozen_ is looked at next
+};
+
+}  // namespace bailey::table
