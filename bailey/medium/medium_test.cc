@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -168,6 +169,33 @@ TEST(Reserve, TakesThePagesOfTheFile) {
   struct stat about;
   ASSERT_EQ(::fstat(file->get(), &about), 0);
   EXPECT_EQ(static_cast<std::uint64_t>(about.st_blocks) * 512, 4 * mib);
+}
+
+TEST(Reserve, CopiesAnotherFileWhereAsked) {
+  auto old = create_file({}, "index-1", mib), fresh = create_file({}, "index-2", mib);
+  ASSERT_TRUE(old && fresh);
+  ASSERT_EQ(::pwrite(old->get(), "bailey", 6, mib - 6), 6);
+  auto allocation = Allocation::start({}, fresh->get(), mib, old->get());
+  ASSERT_TRUE(allocation && allocation->finish("an index"));
+  char end[6];
+  ASSERT_EQ(::pread(fresh->get(), end, 6, mib - 6), 6);
+  EXPECT_EQ(std::string_view(end, 6), "bailey");
+}
+
+// A broker is non-dumpable, which takes /proc/self from it unless it is root.
+TEST(Reserve, WorksForANonDumpableUserOtherThanRoot) {
+  pid_t child = ::fork();
+  if (child == 0) {
+    if (::geteuid() == 0 && ::setuid(65534) != 0) ::_exit(1);
+    if (::prctl(PR_SET_DUMPABLE, 0) != 0) ::_exit(2);
+    auto file = create_file({}, "segment-1", mib);
+    if (!file || !allocate({}, file->get(), mib, "a segment")) ::_exit(3);
+    ::_exit(reopen_read_only(file->get()) ? 0 : 4);
+  }
+  int status = 0;
+  ASSERT_EQ(::waitpid(child, &status, 0), child);
+  ASSERT_TRUE(WIFEXITED(status));
+  EXPECT_EQ(WEXITSTATUS(status), 0);
 }
 
 TEST(Reserve, SaysHowManyBytesAreMissing) {

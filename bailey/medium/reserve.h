@@ -44,7 +44,8 @@ class Allocation {
   Allocation& operator=(Allocation&& other) noexcept;
   ~Allocation();
 
-  static Result<Allocation> start(const Place& place, int fd, std::uint64_t bytes);
+  // `copy_from`: a file as large, whose bytes are copied once the pages are there; -1 for zeros.
+  static Result<Allocation> start(const Place& place, int fd, std::uint64_t bytes, int copy_from = -1);
 
   // Readable once finish() will not block.
   int pidfd() const { return pidfd_.get(); }
