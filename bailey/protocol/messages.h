@@ -63,16 +63,22 @@ struct Hello {
   PublicKey key{};
   bool resume = false;  // goes on after the broker came back
   std::uint64_t session = 0;
+
+  bool operator==(const Hello&) const = default;
 };
 struct Challenge {
   Nonce nonce{};
   PublicKey broker_key{};
   Signature signature{};  // by the broker's key over transcript(Role::broker)
+
+  bool operator==(const Challenge&) const = default;
 };
 struct Prove {
   bool has_key = false;
   Signature signature{};  // by the session's key over transcript(Role::session)
   Mac resume_proof{};     // with Hello::resume: HMAC under the resume secret over the same; else zeros
+
+  bool operator==(const Prove&) const = default;
 };
 struct Welcome {  // descriptors: the control page
   std::uint64_t session = 0;
@@ -82,6 +88,8 @@ struct Welcome {  // descriptors: the control page
   std::uint64_t control_bytes = 0;
   bool admin = false;
   std::vector<std::string> principals;  // names that this session acts as
+
+  bool operator==(const Welcome&) const = default;
 };
 
 // ---- regions
@@ -90,6 +98,8 @@ struct Welcome {  // descriptors: the control page
 struct OpenRegion {
   std::string region;
   bool writable = false;
+
+  bool operator==(const OpenRegion&) const = default;
 };
 struct Opened {  // descriptors: index; with `copy_index_from`, then the index to copy
   Id region{};
@@ -110,18 +120,26 @@ struct Opened {  // descriptors: index; with `copy_index_from`, then the index t
   std::uint64_t segment_bytes = 0;
   std::uint64_t size = 0;
   std::vector<std::string> protect;  // rungs in force
+
+  bool operator==(const Opened&) const = default;
 };
 // The writer of an exclusive table, or any writer of a shared one, has mapped the index that it was given
 // (and copied the old one into it); the broker seals it. Reply: IndexReady with the grant value to use from
 // now on.
 struct IndexMapped {
   std::uint32_t grant = 0;
+
+  bool operator==(const IndexMapped&) const = default;
 };
 struct IndexReady {
   std::uint64_t grant_value = 0;
+
+  bool operator==(const IndexReady&) const = default;
 };
 struct CloseRegion {
   std::uint32_t grant = 0;
+
+  bool operator==(const CloseRegion&) const = default;
 };
 
 // ---- segments
@@ -131,75 +149,113 @@ struct MapSegments {
   std::uint32_t grant = 0;
   std::vector<std::uint16_t>
       segments;  // 1..segments_in_message_max; none asks for all, in several replies' worth
+
+  bool operator==(const MapSegments&) const = default;
 };
 struct SegmentRow {
   std::uint16_t segment = 0;
   std::uint64_t bytes = 0;
+
+  bool operator==(const SegmentRow&) const = default;
 };
 struct Segments {                // descriptors: one a row, same order, read-only and sealed
   std::vector<SegmentRow> rows;  // those that exist
+
+  bool operator==(const Segments&) const = default;
 };
 struct CreateSegment {
   std::uint32_t grant = 0;
   std::uint64_t record_bytes = 0;  // a record of this size must fit
+
+  bool operator==(const CreateSegment&) const = default;
 };
 struct SegmentCreated {  // descriptors: the file, read-write; map it, close it, then say SegmentMapped
   SegmentRow row;
+
+  bool operator==(const SegmentCreated&) const = default;
 };
 struct SegmentMapped {  // reply: Done, once it is sealed and others may be given it
   std::uint32_t grant = 0;
   std::uint16_t segment = 0;
+
+  bool operator==(const SegmentMapped&) const = default;
 };
 struct RetireSegment {
   std::uint32_t grant = 0;
   std::uint16_t segment = 0;
+
+  bool operator==(const RetireSegment&) const = default;
 };
 struct GetMembers {
   std::uint32_t grant = 0;
+
+  bool operator==(const GetMembers&) const = default;
 };
 struct DeskRow {
   std::uint32_t writer = 0;
   std::uint16_t segment = 0;
+
+  bool operator==(const DeskRow&) const = default;
 };
 struct Members {
   std::uint64_t membership = 0;
   std::vector<DeskRow> desks;         // of live writers but the asker
   std::vector<std::uint16_t> frozen;  // segments of dead or gone writers
+
+  bool operator==(const Members&) const = default;
 };
 struct Attend {  // the grant word is not what the session was told
   std::uint32_t grant = 0;
+
+  bool operator==(const Attend&) const = default;
 };
 struct Attention {  // descriptors: with `new_index`, the index
   std::uint64_t grant_value = 0;
   bool new_index = false;
   std::uint64_t index_bytes = 0;
   std::vector<std::uint16_t> gone;  // retired: unmap them, then say Dropped
+
+  bool operator==(const Attention&) const = default;
 };
 struct Dropped {
   std::uint32_t grant = 0;
   std::vector<std::uint16_t> segments;
+
+  bool operator==(const Dropped&) const = default;
 };
 struct FreshWriter {
   std::uint32_t grant = 0;
+
+  bool operator==(const FreshWriter&) const = default;
 };
 struct Writer {
   std::uint32_t writer = 0;
+
+  bool operator==(const Writer&) const = default;
 };
 
 // ---- for people
 // -----------------------------------------------------------------------------------------------
 
-struct GetStatus {};  // reply: Text, JSON; an admin sees all, others their own rows
+struct GetStatus {  // reply: Text, JSON; an admin sees all, others their own rows
+  bool operator==(const GetStatus&) const = default;
+};
 struct ApplyPolicy {  // admin. The policy's text; reply: Text, what changed
   std::string policy;
   std::string file;    // its name, for messages
   std::string folder;  // for key:@FILE
   bool drop = false;   // whether regions that the policy lost are dropped with their data
+
+  bool operator==(const ApplyPolicy&) const = default;
 };
 struct Text {
   std::string text;
+
+  bool operator==(const Text&) const = default;
 };
-struct Done {};
+struct Done {
+  bool operator==(const Done&) const = default;
+};
 
 using Body = std::variant<Hello, Prove, OpenRegion, IndexMapped, CloseRegion, MapSegments, CreateSegment,
                           SegmentMapped, RetireSegment, GetMembers, Attend, Dropped, FreshWriter, GetStatus,
@@ -210,6 +266,8 @@ using Answer = std::variant<Error, Challenge, Welcome, Opened, IndexReady, Segme
 struct Request {
   std::uint64_t number = 0;
   Body body;
+
+  bool operator==(const Request&) const = default;
 };
 struct Reply {
   std::uint64_t number = 0;
