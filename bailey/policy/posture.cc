@@ -1,0 +1,174 @@
+#include "bailey/policy/posture.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <set>
+
+#include "bailey/policy/size.h"
+
+namespace bailey::policy {
+namespace {
+
+bool in_force(const Region& region, std::string_view wanted) {
+  return std::any_of(region.protect.begin(), region.protect.end(),
+                     [&](const Protection& p) { return p.name == wanted && p.in_force; });
+}
+
+// Whether the policy alone puts two parties under one uid.
+bool shares_uid(const Policy& policy, std::uint32_t broker_uid) {
+  std::set<std::uint32_t> taken{broker_uid};
+  for (const Principal& principal : policy.principals) {
+    std::set<std::uint32_t> own;
+    for (const Identity& identity : principal.identities)
+      if (identity.kind == Identity::Kind::user) own.insert(identity.id);
+    for (std::uint32_t uid : own)
+      if (!taken.insert(uid).second) return true;
+  }
+  return false;
+}
+
+void process_rung(const Region& region, bool sealed, bool one_uid, RegionPosture& out) {
+  out.holds.push_back(
+      {"process: a region without a grant is not opened", Word::broker,
+       "the broker passes descriptors only under a grant, and its files are closed to other uids"});
+  if (sealed) {
+    out.holds.push_back(
+        {"process: nobody writes into another's segment", Word::kernel,
+         "each file is sealed to the one process that mapped it for writing (F_SEAL_FUTURE_WRITE)"});
+    out.holds.push_back({"process: nobody shrinks or grows a file under a reader", Word::kernel,
+                         "F_SEAL_SHRINK, F_SEAL_GROW and F_SEAL_SEAL"});
+  } else {
+    out.holds.push_back(
+        {"process: nobody writes into another's segment", one_uid ? Word::client : Word::kernel,
+         "readers get read-only descriptors and the files have mode 0600; this medium takes no seals"});
+  }
+  if (region.mode == Mode::exclusive)
+    out.holds.push_back({"process: the index has one writer",
+                         sealed || !one_uid ? Word::kernel : Word::client,
+                         "one writing session at a time, and the index is a file of its own"});
+  out.holds.push_back(
+      {"revocation: new opens fail", Word::broker, "each open is decided by the policy in force"});
+  out.holds.push_back({"revocation: reads and writes of what is mapped fail", Word::client,
+                       "the last load of every operation is the grant word; hostile code may skip it"});
+  out.holds.push_back({"revocation: a hostile writer's later writes count for nothing", Word::broker,
+                       "its files are disowned and what lives in them is copied out"});
+
+  if (region.mode == Mode::shared)
+    out.not_stopped.push_back(
+        "Mode shared: all with rw write one index, so each of them can delete or hide entries of others; "
+        "none can write into another's records.");
+  out.not_stopped.push_back(
+      "A reader whose grant ended keeps what it has mapped or copied; it sees nothing written later.");
+}
+
+void lacking(const Region& region, RegionPosture& out) {
+  for (const Protection& protection : region.protect)
+    if (!protection.in_force)
+      out.holds.push_back(
+          {protection.name + ": asked where available", Word::nobody, "it is not available here"});
+}
+
+}  // namespace
+
+std::string_view name(Word word) {
+  switch (word) {
+    case Word::kernel:
+      return "kernel";
+    case Word::broker:
+      return "broker";
+    case Word::client:
+      return "client";
+    case Word::nobody:
+      return "nobody";
+  }
+  return "nobody";
+}
+
+RegionPosture posture_of(const Policy& policy, const Region& region, const PostureFacts& facts) {
+  RegionPosture out;
+  out.region = region.name;
+  out.kind = region.kind;
+  out.mode = region.mode;
+  out.medium = name(policy.medium.kind);
+  out.protections = region.protect;
+  bool sealed = policy.medium.kind != MediumKind::file;
+  bool one_uid = facts.one_uid || shares_uid(policy, facts.broker_uid);
+
+  if (in_force(region, "none"))
+    out.not_stopped.push_back(
+        "Protection none protects nothing: whoever maps this region reads and writes all of it.");
+  if (one_uid)
+    out.not_stopped.push_back(
+        "One uid is not a boundary: processes of one user can ptrace each other, read and write "
+        "/proc/PID/mem and read "
+        "each other's key files. Give principals uids of their own.");
+  if (in_force(region, "process")) process_rung(region, sealed, one_uid, out);
+  for (std::string_view rung : {"pkey", "vm", "encrypted", "signed"})
+    if (in_force(region, rung))
+      out.holds.push_back(
+          {std::string(rung), rung == "pkey" ? Word::client : Word::broker,
+           rung == "pkey"
+               ? "pages are closed but inside the library's gates; the process itself can open them"
+           : rung == "vm" ? "only virtual machines with a grant have the device"
+                          : "keys come from the broker and are never in the pool"});
+  lacking(region, out);
+  if (!sealed)
+    out.not_stopped.push_back(
+        "Files of the medium file: take no seals: the uid that owns them, or whoever gets at the disk, can "
+        "open, write or "
+        "truncate them.");
+  if (!in_force(region, "encrypted"))
+    out.not_stopped.push_back(
+        "Nothing is encrypted: whoever reads this machine's memory, swap or disk reads the data.");
+  out.not_stopped.push_back(
+      sealed && !in_force(region, "none")
+          ? "Root is no boundary, except for what seals hold: root can't write a sealed file, but it can "
+            "ptrace, read all "
+            "memory and replace the broker."
+          : "Root is no boundary: it can ptrace, read and write all memory and replace the broker.");
+  return out;
+}
+
+std::vector<RegionPosture> posture(const Policy& policy, const PostureFacts& facts) {
+  std::vector<RegionPosture> all;
+  for (const Region& region : policy.regions) all.push_back(posture_of(policy, region, facts));
+  return all;
+}
+
+std::vector<std::string> lines(const RegionPosture& posture) {
+  std::vector<std::string> out;
+  std::vector<std::string> asked, here;
+  for (const Protection& protection : posture.protections) {
+    asked.push_back(protection.name + (protection.where_available ? "?" : ""));
+    if (protection.in_force) here.push_back(protection.name);
+  }
+  out.push_back(fmt::format("region {} ({}, {}, {})", posture.region, posture.kind, name(posture.mode),
+                            posture.medium));
+  out.push_back(fmt::format("  asked        {}", fmt::join(asked, ", ")));
+  out.push_back(
+      fmt::format("  in force     {}", here.empty() ? "nothing" : fmt::format("{}", fmt::join(here, ", "))));
+  for (const Holding& holding : posture.holds)
+    out.push_back(
+        fmt::format("  {:<12} {}: {}",
+                    holding.word == Word::nobody ? "not held" : fmt::format("by {}", name(holding.word)),
+                    holding.what, holding.how));
+  for (const std::string& text : posture.not_stopped) out.push_back("  not stopped  " + text);
+  return out;
+}
+
+std::vector<PostureRow> rows(const RegionPosture& posture) {
+  std::vector<PostureRow> out;
+  for (const Protection& protection : posture.protections)
+    out.push_back({posture.region, "asked", protection.name, protection.in_force,
+                   protection.in_force ? "broker" : "nobody",
+                   protection.where_available ? "where available" : "required"});
+  for (const Holding& holding : posture.holds)
+    out.push_back({posture.region, "holds", holding.what, holding.word != Word::nobody,
+                   std::string(name(holding.word)), holding.how});
+  for (const std::string& text : posture.not_stopped)
+    out.push_back({posture.region, "not_stopped", text, false, "nobody", ""});
+  return out;
+}
+
+}  // namespace bailey::policy
