@@ -43,6 +43,16 @@ Result<Place> take_place(std::string_view field, const wire::Place& from) {
                .start_ticks = from.start_ticks()};
 }
 
+void put(wire::Seen& to, const Seen& from) {
+  put(*to.mutable_place(), from.place);
+  to.set_uid(from.uid);
+  to.set_gid(from.gid);
+}
+Result<Seen> take_seen(std::string_view field, const wire::Seen& from) {
+  BAILEY_TRY(no_unknown_fields(from, field));
+  return Seen{.place = BAILEY_TRY(take_place(field, from.place())), .uid = from.uid(), .gid = from.gid()};
+}
+
 void put(wire::Hello& to, const Hello& from) {
   to.set_protocol(from.protocol);
   to.set_layout(from.layout);
@@ -68,7 +78,7 @@ Result<Hello> take(const wire::Hello& from) {
   to.process.start_ticks = from.process().start_ticks();
   to.process.random = BAILEY_TRY(fixed<16>("Hello.process.random", from.process().random()));
   to.client = BAILEY_TRY(take_place("Hello.client", from.client()));
-  to.broker = BAILEY_TRY(take_place("Hello.broker", from.broker()));
+  to.broker = BAILEY_TRY(take_seen("Hello.broker", from.broker()));
   to.nonce = BAILEY_TRY(fixed<32>("Hello.nonce", from.nonce()));
   to.has_key = !from.key().empty();
   if (to.has_key) to.key = BAILEY_TRY(fixed<32>("Hello.key", from.key()));

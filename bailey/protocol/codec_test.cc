@@ -166,6 +166,8 @@ TEST(Damage, OfRequestsIsRefusedByName) {
       {"an unknown field in a body", request(15, Wire().number(9, 1)), "does not know"},
       {"an unknown field in a process", request(2, hello(32).sub(3, Wire().number(9, 1))), "Hello.process"},
       {"an unknown field in a place", request(2, hello(32).sub(4, Wire().number(9, 1))), "Hello.client"},
+      {"an unknown field in what was seen", request(2, hello(32).sub(5, Wire().number(9, 1))),
+       "Hello.broker"},
       {"the wrong wire type", request(4, Wire().number(1, 5)), "does not know"},
       {"a nonce one short", request(2, hello(31)), "Hello.nonce"},
       {"a nonce one long", request(2, hello(33)), "Hello.nonce"},

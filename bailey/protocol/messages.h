@@ -52,12 +52,21 @@ struct Place {
 
   bool operator==(const Place&) const = default;
 };
+// A process as another one's kernel shows it: its Place as far as it can be worked out, and its ids as the
+// observer's user namespace counts them (the kernel's SO_PEERCRED).
+struct Seen {
+  Place place;
+  std::uint32_t uid = Place::unknown_id;
+  std::uint32_t gid = Place::unknown_id;
+
+  bool operator==(const Seen&) const = default;
+};
 struct Hello {
   std::uint32_t protocol = protocol_version;
   std::uint32_t layout = 0;  // BAILEY_LAYOUT
   ProcessIdentity process;
   Place client;  // the sender, as it sees itself
-  Place broker;  // whoever listens, as the sender's kernel sees it
+  Seen broker;   // whoever listens, as the sender's kernel sees it
   Nonce nonce{};
   bool has_key = false;  // claims a key: principal
   PublicKey key{};

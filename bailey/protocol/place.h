@@ -19,16 +19,25 @@ namespace bailey::protocol {
 Result<Place> own_place();
 
 // The other end of a connection, as far as this process can see it:
-//   pid, start_ticks   where the peer is in this pid namespace or in one below it; unknown otherwise
-//   pid_namespace      likewise; below this one, where /proc/PID/ns may be read (root, or the same uid)
-//   user_namespace     where /proc/PID/ns may be read
-//   uid, gid           translated by the peer's uid_map where it is in another user namespace; unknown where
-//                      the kernel only says "overflow"
-// Error not_found where the peer process is gone.
-Result<Place> observe(const Connection& connection);
+//   uid, gid                 by the kernel's word, as this user namespace counts
+//   place.pid, start_ticks   where /proc shows the peer: it is in the pid namespace of /proc or below it
+//   place.pid_namespace      where it is this process's own, or /proc/PID/ns may be read (root, or the same
+//   uid
+//                            and the peer is dumpable)
+//   place.user_namespace     where /proc/PID/ns may be read
+//   place.uid, gid           where /proc shows the peer's uid_map and that has the id
+// The rest is unknown. Nothing can be mistaken for another process's: all of it is read while a pidfd of the
+// peer says that it lives. Error not_found where the peer process is gone.
+Result<Seen> observe(const Connection& connection);
 
-// Compares what a process says of itself with what was observed of it. Every field that is known on both
-// sides must agree. The answer is empty where it does, else one sentence that says what does not.
-std::string disagreement(const Place& said, const Place& observed);
+// Compares what a process says of itself with what another saw of it.
+struct Comparison {
+  std::string disagreement;  // empty where there is none, else one sentence that says what
+  bool pid = false;          // whether the pid was compared
+  bool ids = false;          // whether uid and gid were
+};
+// `observer` is where whoever saw it stands: within one namespace ids must be equal and nothing may be
+// unknown; across namespaces all that is known on both sides must agree.
+Comparison compare(const Place& said, const Seen& seen, const Place& observer);
 
 }  // namespace bailey::protocol

@@ -17,7 +17,7 @@ Hello sample_hello() {
   hello.layout = 1;
   hello.process = {.boot = filled<16>(1), .start_ticks = 123456, .random = filled<16>(2)};
   hello.client = {4026531836, 4026531837, 77, 1000, 1001, 5555};
-  hello.broker = {4026531836, 0, 0, Place::unknown_id, 0, 5554};
+  hello.broker = {.place = {4026531836, 0, 0, Place::unknown_id, 0, 5554}, .uid = 65534, .gid = 5};
   hello.nonce = filled<32>(3);
   hello.has_key = true;
   hello.key = filled<32>(4);
