@@ -1,0 +1,106 @@
+// Bailey's table over a plain pool: the rung `none`, and no broker.
+#include <algorithm>
+
+#include "bailey/base/fd.h"
+#include "bailey/pool/plain.h"
+#include "bailey/table/table.h"
+#include "bench/store.h"
+
+namespace bailey::bench {
+namespace {
+
+constexpr std::uint64_t hash_seed = 0x6261696c6579;
+
+class TableClient : public Client {
+ public:
+  explicit TableClient(table::Table table) : table_(std::move(table)) {}
+
+  std::ptrdiff_t get(std::string_view key, MutableBytes out) override {
+    const Result<table::Found> found = table_.get(key, out);
+    if (found) [[likely]]
+      return static_cast<std::ptrdiff_t>(found->bytes);
+    if (found.error().code != Code::not_found) failed(found.error().to_string());
+    return -1;
+  }
+  bool get_many(std::span<Lookup> lookups) override { return told(table_.get_many(lookups)); }
+  bool put(std::string_view key, std::string_view value) override { return told(table_.put(key, value)); }
+  bool insert(std::string_view key, std::string_view value) override {
+    return told(table_.insert(key, value));
+  }
+  bool update(std::string_view key, std::string_view value) override {
+    return told(table_.update(key, value));
+  }
+  bool erase(std::string_view key) override { return told(table_.erase(key)); }
+  bool put_many(std::span<Write> writes) override {
+    if (!told(table_.apply(writes))) return false;
+    for (const Write& write : writes)
+      if (!write.ok) return failed(Error{write.code, By::library, 0, {}, {}}.to_string());
+    return true;
+  }
+  std::ptrdiff_t scan(std::size_t items_max) override {
+    items_.clear();
+    if (cursor_.done) cursor_ = {};
+    if (!told(table_.scan(cursor_, items_max, items_))) return -1;
+    return static_cast<std::ptrdiff_t>(items_.size());
+  }
+
+ private:
+  template <class T>
+  bool told(const Result<T>& result) {
+    return result ? true : failed(result.error().to_string());
+  }
+  table::Table table_;
+  table::Cursor cursor_;
+  std::vector<table::Item> items_;
+};
+
+class PlainStore : public Store {
+ public:
+  PlainStore(Mapping memory, pool::PlainPool pool, const table::Geometry& geometry)
+      : memory_(std::move(memory)), pool_(pool), geometry_(geometry) {}
+
+  static Result<std::unique_ptr<Store>> make(const StoreOptions& options, table::Mode mode) {
+    const table::Geometry geometry = table::Geometry::plan(mode, options.records, hash_seed);
+    pool::PlainOptions plain;
+    plain.index_bytes = geometry.index_bytes();
+    plain.shared_index = mode == table::Mode::shared;
+    // Room for every record twice: records of one class are packed by pages, and what an update replaced is
+    // only swept when there is enough of it. Untouched memory costs nothing.
+    const std::uint64_t record =
+        BAILEY_RECORD_HEADER_BYTES + round_up(options.key_bytes, 8) + options.value_bytes;
+    const std::uint64_t wanted = 2 * options.records * (record + record / 4 + 16) + (64u << 20);
+    plain.segment_bytes = round_up(std::max<std::uint64_t>(wanted / 128, 2u << 20), BAILEY_PAGE_BYTES);
+    const auto segments = static_cast<unsigned>(wanted / plain.segment_bytes + 8);
+    Mapping memory = BAILEY_TRY(Mapping::anonymous(pool::PlainPool::bytes_for(plain, segments)));
+    pool::PlainPool pool = BAILEY_TRY(pool::PlainPool::format(memory.span(), plain));
+    table::Table::format(pool.index(), geometry);
+    return std::make_unique<PlainStore>(std::move(memory), pool, geometry);
+  }
+
+  Result<std::unique_ptr<Client>> client(bool writes) override {
+    std::unique_ptr<pool::View> view = BAILEY_TRY(pool_.view(writes));
+    table::Table opened = BAILEY_TRY(table::Table::open(std::move(view), geometry_));
+    return std::make_unique<TableClient>(std::move(opened));
+  }
+  bool single_writer() const override { return geometry_.mode == table::Mode::exclusive; }
+
+ private:
+  Mapping memory_;
+  pool::PlainPool pool_;
+  table::Geometry geometry_;
+};
+
+}  // namespace
+
+void add_bailey(std::vector<System>& systems) {
+  const std::vector<Operation> operations = {Operation::get,    Operation::multi_get, Operation::insert,
+                                             Operation::update, Operation::set,       Operation::multi_set};
+  systems.push_back(
+      {"bailey", "Bailey's table, mode exclusive, unprotected (plain pool)", "bailey", operations, 1,
+       [](const StoreOptions& options) { return PlainStore::make(options, table::Mode::exclusive); }});
+  systems.push_back(
+      {"bailey-shared", "Bailey's table, mode shared, unprotected (plain pool)", "bailey-shared", operations,
+       1, [](const StoreOptions& options) { return PlainStore::make(options, table::Mode::shared); }});
+}
+
+}  // namespace bailey::bench
