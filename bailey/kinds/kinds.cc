@@ -1,0 +1,48 @@
+#include "bailey/kinds/kinds.h"
+
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <array>
+
+#include "bailey/kinds/table_kind.h"
+
+namespace bailey::kinds {
+namespace {
+
+constexpr std::array kinds_list{
+    Kind{"table", table::Geometry::plan, table::Table::format, check_table, inspect_table},
+};
+
+}  // namespace
+
+std::span<const Kind> all() { return kinds_list; }
+
+const Kind* find(std::string_view name) {
+  auto found = std::ranges::find(kinds_list, name, &Kind::name);
+  return found != kinds_list.end() ? &*found : nullptr;
+}
+
+bool Report::sound() const {
+  return std::ranges::none_of(findings, [](const Finding& f) { return f.grade == Finding::Grade::damage; });
+}
+
+std::string Report::to_string() const {
+  std::string text = fmt::format(
+      "{} records, {} bytes of keys, {} bytes of values\n"
+      "{} slots, {:.1f} % in use; {} buckets overflow; {} segments\n",
+      records, key_bytes, value_bytes, slots,
+      slots != 0 ? 100.0 * static_cast<double>(records) / static_cast<double>(slots) : 0.0,
+      buckets_overflowing, segments);
+  for (const Finding& finding : findings) {
+    text += finding.grade == Finding::Grade::damage ? "DAMAGE  " : "note    ";
+    if (finding.count != 0) text += fmt::format("{} x ", finding.count);
+    text += finding.problem;
+    if (!finding.example.empty()) text += fmt::format(" (first: {})", finding.example);
+    text += '\n';
+  }
+  text += sound() ? "sound\n" : "DAMAGED\n";
+  return text;
+}
+
+}  // namespace bailey::kinds
