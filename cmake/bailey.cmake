@@ -15,6 +15,10 @@ if(BAILEY_SANITIZE)
   add_compile_options(-fsanitize=${BAILEY_SANITIZE} -fno-sanitize-recover=all)
   add_link_options(-fsanitize=${BAILEY_SANITIZE})
 endif()
+# Every room is instrumented, so that the fuzzers see which bytes lead where.
+if(BAILEY_FUZZ)
+  add_compile_options(-fsanitize=fuzzer-no-link)
+endif()
 
 function(bailey_target_ name deps libs)
   target_include_directories(${name} PUBLIC ${CMAKE_SOURCE_DIR})

@@ -31,6 +31,9 @@ class PlainPool {
   // Error: invalid_argument where nothing fits.
   static Result<PlainPool> format(MutableBytes buffer, const PlainOptions& options);
 
+  // A pool that was formatted before. The buffer is trusted to be one: a plain pool protects nothing.
+  static PlainPool attach(MutableBytes buffer) { return PlainPool(buffer.data()); }
+
   // A new view: reading, or with an own writer id and desk.
   Result<std::unique_ptr<View>> view(bool writable);
 

@@ -27,14 +27,26 @@ Extent Extent::shape(std::uint64_t bytes) {
 View::View(ViewParts parts, std::unique_ptr<Backing> backing)
     : parts_(parts),
       backing_(std::move(backing)),
-      extents_(new Extent[65536]),
-      absent_(new std::uint64_t[65536]()) {
+      extents_(static_cast<Extent*>(std::calloc(65536, sizeof(Extent)))),
+      absent_(static_cast<std::uint64_t*>(std::calloc(65536, sizeof(std::uint64_t)))) {
+  BAILEY_ASSERT(extents_ != nullptr && absent_ != nullptr);
   if (parts_.alive_word == nullptr) parts_.alive_word = &always_alive;
 }
 
 View::~View() {
-  for (unsigned id = 0; id < 65536; ++id)
-    if (extents_[id].base != nullptr) backing_->unmap(static_cast<SegmentId>(id), extents_[id]);
+  while (!mapped_.empty()) forget(mapped_.back());
+}
+
+void View::remember(SegmentId id, const Extent& extent) {
+  if (extents_[id].base == nullptr) mapped_.push_back(id);
+  extents_[id] = extent;
+}
+
+void View::forget(SegmentId id) {
+  if (extents_[id].base == nullptr) return;
+  backing_->unmap(id, extents_[id]);
+  extents_[id] = Extent{};
+  std::erase(mapped_, id);
 }
 
 Result<const Extent*> View::find(SegmentId id) {
@@ -46,21 +58,20 @@ Result<const Extent*> View::find(SegmentId id) {
     if (extent.error().code == Code::not_found) absent_[id] = membership;
     return std::unexpected(std::move(extent).error());
   }
-  extents_[id] = *extent;
+  remember(id, *extent);
   return &extents_[id];
 }
 
 Result<OwnSegment> View::create(std::uint64_t record_bytes) {
   if (!parts_.writable) return fail(Code::denied);
   OwnSegment own = BAILEY_TRY(backing_->create(record_bytes));
-  extents_[own.id] = own.extent;
+  remember(own.id, own.extent);
   return own;
 }
 
 Status View::retire(SegmentId id) {
   BAILEY_TRY(backing_->retire(id));
-  if (extents_[id].base != nullptr) backing_->unmap(id, extents_[id]);
-  extents_[id] = Extent{};
+  forget(id);
   return {};
 }
 
@@ -68,10 +79,7 @@ Status View::attend() {
   auto attention = BAILEY_TRY(backing_->attend());
   parts_.expected_grant = attention.expected_grant;
   if (attention.index != nullptr) parts_.index = attention.index;
-  for (SegmentId id : attention.gone) {
-    if (extents_[id].base != nullptr) backing_->unmap(id, extents_[id]);
-    extents_[id] = Extent{};
-  }
+  for (SegmentId id : attention.gone) forget(id);
   return {};
 }
 

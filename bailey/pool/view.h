@@ -20,6 +20,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <cstdlib>
 #include <memory>
 #include <vector>
 
@@ -160,12 +161,20 @@ class View {
   }
 
  private:
+  void remember(SegmentId id, const Extent& extent);
+  void forget(SegmentId id);
+
   ViewParts parts_;
   std::unique_ptr<Backing> backing_;
-  std::unique_ptr<Extent[]> extents_;  // by segment number
+  struct Free {
+    void operator()(void* memory) const { std::free(memory); }
+  };
+  // By segment number. From calloc: of these large arrays only the pages that are used exist.
+  std::unique_ptr<Extent[], Free> extents_;
   // By segment number: 1 + the membership at which the backing said that there is no such segment, so that a
   // forged slot costs one question and not one an operation.
-  std::unique_ptr<std::uint64_t[]> absent_;
+  std::unique_ptr<std::uint64_t[], Free> absent_;
+  std::vector<SegmentId> mapped_;  // those of which extents_ has a mapping
   StepHook* hook_ = nullptr;
 };
 

@@ -1,0 +1,102 @@
+// A hostile region: the input says which bytes of a well-formed region change, and then all of the reading
+// side runs over it. Nothing may crash, hang or read outside the region; the region ends where the mapping
+// ends.
+//
+// With BAILEY_FUZZ_CANARY a bounds check of a copy of the reader is left out, and the fuzzer must find that.
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <memory>
+
+#include "bailey/pool/plain.h"
+#include "bailey/table/record.h"
+#include "bailey/table/table.h"
+
+namespace {
+
+using namespace bailey;
+
+constexpr int keys = 24;
+// Three size classes and a run of pages.
+constexpr std::size_t sizes[] = {10, 300, 2000, 40'000};
+
+struct World {
+  table::Geometry geometry = table::Geometry::plan(table::Mode::shared, 100, 5);
+  pool::PlainOptions options;
+  std::unique_ptr<std::byte[]> fresh, memory;  // heap blocks: the address sanitizer knows where they end
+  std::size_t bytes = 0;
+  std::size_t index_offset = 0, segment_offset = 0;
+
+  World() {
+    options.index_bytes = geometry.index_bytes();
+    options.segment_bytes = 6 * BAILEY_PAGE_BYTES;
+    bytes = pool::PlainPool::bytes_for(options, 2);
+    fresh.reset(new (std::align_val_t{4096}) std::byte[bytes]());
+    memory.reset(new (std::align_val_t{4096}) std::byte[bytes]());
+    auto plain = pool::PlainPool::format({fresh.get(), bytes}, options);
+    table::Table::format(plain->index(), geometry);
+    auto writer = table::Table::open(std::move(*plain->view(true)), geometry);
+    for (int i = 0; i < keys; ++i)
+      if (!writer->put("key" + std::to_string(i), std::string(sizes[i % 4], 'v'))) std::abort();
+    index_offset = static_cast<std::size_t>(plain->index().data() - fresh.get());
+    segment_offset = bytes - 2 * options.segment_bytes;
+  }
+};
+
+#ifdef BAILEY_FUZZ_CANARY
+// What a reader would do that believes the lengths it finds.
+void careless(World& world) {
+  for (std::size_t at = 0; at < BAILEY_PAGE_BYTES; at += 16) {
+    auto* words =
+        reinterpret_cast<std::uint64_t*>(world.memory.get() + world.segment_offset + BAILEY_PAGE_BYTES + at);
+    std::uint64_t length = words[1] >> 32;
+    if (length > 0x8000'0000) std::abort();
+  }
+}
+#endif
+
+}  // namespace
+
+extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
+  static World& world = *new World;  // never freed: aligned new wants an aligned delete
+  std::memcpy(world.memory.get(), world.fresh.get(), world.bytes);
+  // Edits of 12 bytes: where (in the index, or in the first segment: header, desk, page words, records), and
+  // what.
+  for (; size >= 12; data += 12, size -= 12) {
+    std::uint32_t where;
+    std::uint64_t what;
+    std::memcpy(&where, data, 4);
+    std::memcpy(&what, data + 4, 8);
+    std::size_t base = where >> 31 != 0 ? world.segment_offset : world.index_offset;
+    std::size_t span = where >> 31 != 0 ? world.options.segment_bytes : world.options.index_bytes;
+    std::size_t at = base + (where & 0x7fff'ffff) % (span / 8) * 8;
+    std::memcpy(world.memory.get() + at, &what, 8);
+  }
+#ifdef BAILEY_FUZZ_CANARY
+  careless(world);
+#endif
+  auto plain = pool::PlainPool::attach({world.memory.get(), world.bytes});
+  auto reader = table::Table::open(std::move(*plain.view(false)), world.geometry);
+  std::string value;
+  for (int i = 0; i < keys; ++i) (void)reader->get("key" + std::to_string(i), value);
+  std::byte out[512];
+  table::Get gets[keys];
+  std::string names[keys];
+  for (int i = 0; i < keys; ++i) {
+    names[i] = "key" + std::to_string(i);
+    gets[i].key = names[i];
+    gets[i].out = out;
+  }
+  (void)reader->get_many(gets);
+  table::Cursor cursor;
+  while (!cursor.done) {
+    std::vector<table::Item> items;
+    if (!reader->scan(cursor, 16, items)) break;
+  }
+  // The writing side reads, too: another writer's records, desk and hints.
+  auto writer = table::Table::open(std::move(*plain.view(true)), world.geometry);
+  for (int i = 0; i < keys; i += 3) (void)writer->put(names[i], "new");
+  (void)writer->erase(names[1]);
+  (void)writer->maintain();
+  return 0;
+}
