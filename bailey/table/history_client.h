@@ -166,6 +166,8 @@ class Client {
   std::optional<std::size_t> fixed_bytes;
   std::size_t bytes_least = 0;
   std::size_t bytes_large = 100'000;
+  // Why the last operation that was refused was refused.
+  Error last_refusal;
 
   Outcome get(std::uint64_t key) {
     const std::string text = Stage::key_text(key);
@@ -359,6 +361,7 @@ class Client {
     return outcome;
   }
   Outcome end_code(const Error& error) {
+    last_refusal = error;
     switch (error.code) {
       case Code::not_found:
         return Outcome::not_found;

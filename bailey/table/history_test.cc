@@ -260,8 +260,8 @@ TEST_P(HistoryKilled, SurvivorsGoOnAndNothingContradicts) {
   // One who comes after them all finds a table that works.
   Client last(stage, survivors + victims, true);
   for (std::uint64_t key = 0; key < stage.options.keys; ++key) {
-    EXPECT_EQ(last.put(key), Outcome::ok);
-    EXPECT_EQ(last.get(key), Outcome::ok);
+    EXPECT_EQ(last.put(key), Outcome::ok) << key << ": " << last.last_refusal.to_string();
+    EXPECT_EQ(last.get(key), Outcome::ok) << key << ": " << last.last_refusal.to_string();
   }
   EXPECT_TRUE(last.table().maintain());
   check(stage, 1000, 20);
@@ -302,7 +302,8 @@ TEST(HistoryKilledAtBucketClaimed, NoBucketIsLost) {
   }
   EXPECT_GE(killed, overflow);
   Client last(stage, victims, true);
-  for (std::uint64_t key = 0; key < keys; ++key) EXPECT_EQ(last.put(key), Outcome::ok) << key;
+  for (std::uint64_t key = 0; key < keys; ++key)
+    EXPECT_EQ(last.put(key), Outcome::ok) << key << ": " << last.last_refusal.to_string();
   for (std::uint64_t key = 0; key < keys; ++key) EXPECT_EQ(last.get(key), Outcome::ok) << key;
   const auto over = last.table().put(Stage::key_text(keys), "one too many");
   ASSERT_FALSE(over);
@@ -323,7 +324,7 @@ TEST(HistoryKilledOneAfterTheOther, NeverFillTheRegion) {
       client.fixed_bytes = 600;
       for (int round = 0; round < 3; ++round)
         for (std::uint64_t key = 0; key < 4; ++key)
-          if (client.put(key) != Outcome::ok) client.fault("a put found no space");
+          if (client.put(key) != Outcome::ok) client.fault(client.last_refusal.to_string());
       raise(SIGKILL);
     });
     EXPECT_EQ(wait_for(victim).signal, SIGKILL);
@@ -331,6 +332,36 @@ TEST(HistoryKilledOneAfterTheOther, NeverFillTheRegion) {
     ASSERT_EQ(stage.fault(), "") << stage.pool->segments_in_use() << " of " << stage.pool->segments_max()
                                  << " segments are in use";
   }
+  const LincheckReport report = lincheck(stage.history());
+  EXPECT_EQ(report.verdict, Verdict::linearizable) << report.text;
+}
+
+// Where all segments are the dead's, none is left for a newcomer to begin with; but nearly all is garbage.
+TEST(HistoryKilledTogether, ANewcomerFindsRoom) {
+  constexpr unsigned victims = 3;
+  Stage stage({.processes = victims + 1,
+               .operations_max = 100,
+               .keys = 1,
+               .segments = victims,
+               .segment_bytes = 256 << 10});
+  std::vector<pid_t> children;
+  for (unsigned process = 0; process < victims; ++process) {
+    children.push_back(spawn([&stage, process] {
+      Client client(stage, process, true);
+      client.fixed_bytes = 600;
+      client.put(0);
+      ++stage.shared().ready;
+      while (stage.shared().ready < victims) sched_yield();
+      raise(SIGKILL);
+    }));
+  }
+  for (pid_t child : children) EXPECT_EQ(wait_for(child).signal, SIGKILL);
+  for (unsigned process = 0; process < victims; ++process)
+    stage.pool->writer_died(stage.board(process).writer);
+  EXPECT_EQ(stage.pool->segments_in_use(), victims);
+  Client last(stage, victims, true);
+  EXPECT_EQ(last.put(0), Outcome::ok) << last.last_refusal.to_string();
+  EXPECT_EQ(last.get(0), Outcome::ok);
   const LincheckReport report = lincheck(stage.history());
   EXPECT_EQ(report.verdict, Verdict::linearizable) << report.text;
 }
