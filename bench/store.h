@@ -48,7 +48,7 @@ class Client {
   // Before a pause: lets go of whatever others would wait for (a read transaction, a lock).
   virtual void rest() {}
 
-  // Why the last call failed, for people.
+  // Why the last call failed, for people; empty where the key was just not there, or there already.
   const std::string& error() const { return error_; }
 
  protected:
@@ -94,6 +94,11 @@ struct System {
   // Error: unsupported where this machine lacks what it needs; the comparison says so and goes on.
   std::function<Result<std::unique_ptr<Store>>(const StoreOptions&)> make;
 };
+
+// Bailey's table over a plain pool, unprotected and without a broker. Error: no_space where it would take
+// more than `bytes_max` (0: no limit).
+Result<std::unique_ptr<Store>> make_plain_table(const StoreOptions& options, table::Mode mode,
+                                                std::uint64_t bytes_max = 0);
 
 // All systems of this build, Bailey first. `missing` says what was left out when building, and why.
 std::vector<System> all_systems(std::vector<std::string>& missing);

@@ -4,6 +4,7 @@
 #include <fmt/format.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <charconv>
@@ -138,6 +139,26 @@ Result<bool> LineReader::next(std::string_view& line) {
                           path_, line_, trace_line_bytes_max));
 }
 
+namespace {
+bool is_passed_over(std::string_view text) {
+  return text.find_first_not_of(" \t\r") == std::string_view::npos || text[0] == '#';
+}
+}  // namespace
+
+Result<TraceFacts> survey_trace(const std::string& path, std::uint64_t operations_max) {
+  LineReader reader = BAILEY_TRY(LineReader::open(path));
+  TraceFacts facts;
+  std::string_view text;
+  while (facts.operations < operations_max && BAILEY_TRY(reader.next(text))) {
+    if (is_passed_over(text)) continue;
+    const TraceLine line = BAILEY_TRY(parse_trace_line(text, path, reader.line()));
+    ++facts.operations;
+    if (line.kind == Kind::insert) ++facts.inserts;
+    facts.value_bytes_max = std::max<std::uint64_t>(facts.value_bytes_max, line.value.size());
+  }
+  return facts;
+}
+
 Result<TraceSource> TraceSource::open(const std::string& path, const ClientShare& share, bool all_write,
                                       std::string_view default_value) {
   LineReader reader = BAILEY_TRY(LineReader::open(path));
@@ -149,13 +170,13 @@ Status TraceSource::next(Block& block, std::size_t requests_max) {
   while (block.size() < requests_max && share_.operations > 0) {
     std::string_view text;
     if (!BAILEY_TRY(reader_.next(text))) break;
-    if (text.find_first_not_of(" \t\r") == std::string_view::npos || text[0] == '#') continue;
+    if (is_passed_over(text)) continue;
     const TraceLine line = BAILEY_TRY(parse_trace_line(text, reader_.path(), reader_.line()));
+    --share_.operations;
     const bool reads = line.kind == Kind::read || line.kind == Kind::scan;
     const unsigned client =
         reads || all_write_ ? static_cast<unsigned>(client_hash(line.key) % share_.clients) : 0;
     if (client != share_.number) continue;
-    --share_.operations;
     if (line.kind == Kind::insert || line.kind == Kind::update) {
       if (line.has_value) {
         block.add_with_value(line.kind, line.key, line.value);

@@ -56,8 +56,17 @@ class LineReader {
   std::uint64_t line_ = 0;
 };
 
-// One client's part of a trace. A key's lines all go to one client, so that they keep their order; where only
-// client 0 writes, it gets all writes and the reads are spread over all by their keys.
+// What a trace holds, found by reading all of it: so a bad line is refused before anything is done.
+struct TraceFacts {
+  std::uint64_t operations = 0;
+  std::uint64_t inserts = 0;
+  std::uint64_t value_bytes_max = 0;
+};
+Result<TraceFacts> survey_trace(const std::string& path, std::uint64_t operations_max);
+
+// One client's part of a trace: of the first share.operations operations, those that are this client's. A
+// key's lines all go to one client, so that they keep their order; where only client 0 writes, it gets all
+// writes and the reads are spread over all by their keys.
 class TraceSource : public RequestSource {
  public:
   static Result<TraceSource> open(const std::string& path, const ClientShare& share, bool all_write,

@@ -1,4 +1,6 @@
 // Bailey's table over a plain pool: the rung `none`, and no broker.
+#include <fmt/format.h>
+
 #include <algorithm>
 
 #include "bailey/base/fd.h"
@@ -19,7 +21,7 @@ class TableClient : public Client {
     const Result<table::Found> found = table_.get(key, out);
     if (found) [[likely]]
       return static_cast<std::ptrdiff_t>(found->bytes);
-    if (found.error().code != Code::not_found) failed(found.error().to_string());
+    told(found);
     return -1;
   }
   bool get_many(std::span<Lookup> lookups) override { return told(table_.get_many(lookups)); }
@@ -47,7 +49,10 @@ class TableClient : public Client {
  private:
   template <class T>
   bool told(const Result<T>& result) {
-    return result ? true : failed(result.error().to_string());
+    if (result) [[likely]]
+      return true;
+    const bool plain_no = result.error().code == Code::not_found || result.error().code == Code::exists;
+    return failed(plain_no ? std::string() : result.error().to_string());
   }
   table::Table table_;
   table::Cursor cursor_;
@@ -58,24 +63,6 @@ class PlainStore : public Store {
  public:
   PlainStore(Mapping memory, pool::PlainPool pool, const table::Geometry& geometry)
       : memory_(std::move(memory)), pool_(pool), geometry_(geometry) {}
-
-  static Result<std::unique_ptr<Store>> make(const StoreOptions& options, table::Mode mode) {
-    const table::Geometry geometry = table::Geometry::plan(mode, options.records, hash_seed);
-    pool::PlainOptions plain;
-    plain.index_bytes = geometry.index_bytes();
-    plain.shared_index = mode == table::Mode::shared;
-    // Room for every record twice: records of one class are packed by pages, and what an update replaced is
-    // only swept when there is enough of it. Untouched memory costs nothing.
-    const std::uint64_t record =
-        BAILEY_RECORD_HEADER_BYTES + round_up(options.key_bytes, 8) + options.value_bytes;
-    const std::uint64_t wanted = 2 * options.records * (record + record / 4 + 16) + (64u << 20);
-    plain.segment_bytes = round_up(std::max<std::uint64_t>(wanted / 128, 2u << 20), BAILEY_PAGE_BYTES);
-    const auto segments = static_cast<unsigned>(wanted / plain.segment_bytes + 8);
-    Mapping memory = BAILEY_TRY(Mapping::anonymous(pool::PlainPool::bytes_for(plain, segments)));
-    pool::PlainPool pool = BAILEY_TRY(pool::PlainPool::format(memory.span(), plain));
-    table::Table::format(pool.index(), geometry);
-    return std::make_unique<PlainStore>(std::move(memory), pool, geometry);
-  }
 
   Result<std::unique_ptr<Client>> client(bool writes) override {
     std::unique_ptr<pool::View> view = BAILEY_TRY(pool_.view(writes));
@@ -92,15 +79,41 @@ class PlainStore : public Store {
 
 }  // namespace
 
+Result<std::unique_ptr<Store>> make_plain_table(const StoreOptions& options, table::Mode mode,
+                                                std::uint64_t bytes_max) {
+  const table::Geometry geometry = table::Geometry::plan(mode, options.records, hash_seed);
+  pool::PlainOptions plain;
+  plain.index_bytes = geometry.index_bytes();
+  plain.shared_index = mode == table::Mode::shared;
+  // Room for every record twice: records of one class are packed by pages, and what an update replaced is
+  // only swept when there is enough of it. Untouched memory costs nothing.
+  const std::uint64_t record =
+      BAILEY_RECORD_HEADER_BYTES + round_up(options.key_bytes, 8) + options.value_bytes;
+  const std::uint64_t wanted = 2 * options.records * (record + record / 4 + 16) + (64u << 20);
+  plain.segment_bytes = round_up(std::max<std::uint64_t>(wanted / 128, 2u << 20), BAILEY_PAGE_BYTES);
+  const auto segments = static_cast<unsigned>(wanted / plain.segment_bytes + 8);
+  const std::uint64_t bytes = pool::PlainPool::bytes_for(plain, segments);
+  if (bytes_max != 0 && bytes > bytes_max)
+    return fail(
+        Code::no_space, By::library,
+        fmt::format("a table for {} records of {} bytes asks for a pool of {} bytes, and only {} are allowed",
+                    options.records, options.value_bytes, bytes, bytes_max),
+        "give more, or fewer records");
+  Mapping memory = BAILEY_TRY(Mapping::anonymous(bytes));
+  pool::PlainPool pool = BAILEY_TRY(pool::PlainPool::format(memory.span(), plain));
+  table::Table::format(pool.index(), geometry);
+  return std::make_unique<PlainStore>(std::move(memory), pool, geometry);
+}
+
 void add_bailey(std::vector<System>& systems) {
   const std::vector<Operation> operations = {Operation::get,    Operation::multi_get, Operation::insert,
                                              Operation::update, Operation::set,       Operation::multi_set};
   systems.push_back(
       {"bailey", "Bailey's table, mode exclusive, unprotected (plain pool)", "bailey", operations, 1,
-       [](const StoreOptions& options) { return PlainStore::make(options, table::Mode::exclusive); }});
+       [](const StoreOptions& options) { return make_plain_table(options, table::Mode::exclusive); }});
   systems.push_back(
       {"bailey-shared", "Bailey's table, mode shared, unprotected (plain pool)", "bailey-shared", operations,
-       1, [](const StoreOptions& options) { return PlainStore::make(options, table::Mode::shared); }});
+       1, [](const StoreOptions& options) { return make_plain_table(options, table::Mode::shared); }});
 }
 
 }  // namespace bailey::bench
