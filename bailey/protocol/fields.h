@@ -33,7 +33,8 @@ inline std::unexpected<Error> malformed(std::string_view field, std::string what
 // ---- checks of single fields
 
 template <std::size_t size>
-Result<std::array<std::uint8_t, size>> fixed(std::string_view field, const std::string& bytes) {
+Result<std::array<std::uint8_t, size>> fixed([[maybe_unused]] std::string_view field,
+                                             const std::string& bytes) {
   std::array<std::uint8_t, size> out;
 #ifdef BAILEY_FUZZ_CANARY
   // The planted defect: believes the length that was sent.
