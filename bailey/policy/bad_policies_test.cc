@@ -274,6 +274,18 @@ const std::vector<Bad>& bad_policies() {
        pool + "[region.orders\nkind = \"table\"\n",
        {"f:4:15: not TOML: table header: expected ']', saw '\\n'; a table begins as [region.NAME] or "
         "[[grant]]"}},
+      {"typographic quotes",
+       with_region("kind = \xe2\x80\x9ctable\xe2\x80\x9d # \xc3\xa4\n"),
+       {"f:7:8: a letter beyond ASCII outside quotes; keys, names and numbers are ASCII; did an editor write "
+        "typographic quotes?"}},
+      {"columns count characters",
+       pool + "[principal.bob]\nidentity = [\"user:\xc3\xa4\", \"alice\", \"\"\"\n",
+       {"f:5:32: a text over several lines has no place in a policy; use one pair of quotes"}},
+      {"header of nothing",
+       pool + "[&orders]\n  [[]]\n[\r2\n",
+       {"f:4:1: a table without a name; a table begins as [region.NAME] or [[grant]]",
+        "f:5:3: a table without a name; a table begins as [region.NAME] or [[grant]]",
+        "f:6:2: control character 0x0d; take it out"}},
       {"array not closed",
        pool + "[principal.bob]\nidentity = [\"user:1\"\n[region.a]\n",
        {"f:6:1: not TOML: array: expected comma or closing ']', saw '['; a table begins as [region.NAME] or "

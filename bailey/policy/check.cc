@@ -1,4 +1,6 @@
 // From the tree of a document to a Policy: every rule of the format is here, and every mistake is told.
+#include "bailey/policy/policy.h"
+
 #include <fmt/format.h>
 
 #include <algorithm>
@@ -7,7 +9,6 @@
 #include <unordered_set>
 
 #include "bailey/policy/document.h"
-#include "bailey/policy/policy.h"
 #include "bailey/policy/reader.h"
 #include "bailey/policy/size.h"
 #include "bailey/policy/suggest.h"

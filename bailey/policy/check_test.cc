@@ -66,6 +66,10 @@ TEST(Check, AGoodPolicyBecomesValues) {
   EXPECT_EQ(policy.find_region("other"), nullptr);
 }
 
+TEST(Check, CommentsMayHoldAnyTextAndAByteOrderMarkIsNoMistake) {
+  EXPECT_TRUE(check("\xef\xbb\xbf" + good + "# caf\xc3\xa9 \xe2\x80\x9c\n", "f", "", fixed_context()).ok());
+}
+
 TEST(Check, AdminsAreRootAndTheBrokerUnlessSaid) {
   EXPECT_EQ(policy_of(good).admins,
             (std::vector<Identity>{{Identity::Kind::user, 7, {}}, {Identity::Kind::user, 0, {}}}));

@@ -3,6 +3,7 @@
 #include <fmt/format.h>
 
 #include <algorithm>
+#include <numeric>
 #include <tuple>
 
 namespace bailey::policy {
@@ -34,11 +35,17 @@ void Diagnostics::warning(Position at, std::string message, std::string hint) {
 }
 
 std::vector<Diagnostic> Diagnostics::take() {
-  std::stable_sort(list_.begin(), list_.end(), [](const Diagnostic& a, const Diagnostic& b) {
-    return std::tie(a.line, a.column) < std::tie(b.line, b.column);
+  // By place, and at one place in the order in which they were found.
+  std::vector<std::size_t> order(list_.size());
+  std::iota(order.begin(), order.end(), std::size_t{0});
+  std::sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
+    return std::tie(list_[a].line, list_[a].column, a) < std::tie(list_[b].line, list_[b].column, b);
   });
+  std::vector<Diagnostic> sorted;
+  for (std::size_t index : order) sorted.push_back(std::move(list_[index]));
+  list_.clear();
   errors_ = warnings_ = 0;
-  return std::move(list_);
+  return sorted;
 }
 
 std::string quote(std::string_view text) {

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cctype>
 #include <optional>
+#include <tuple>
 
 // The library's code is compiled here, with our bound on nesting and without exceptions, so that the fuzzer
 // sees into it.
@@ -63,6 +64,24 @@ std::string_view trimmed(std::string_view text) {
 
 bool is_header(std::string_view line) { return trimmed(line).starts_with('['); }
 
+// Whether a header's brackets are followed by what may begin a name. The library asserts it instead of
+// checking it, and a policy must not end the program.
+bool names_something(std::string_view header) {
+  header = trimmed(header).substr(1);
+  if (header.starts_with('[')) header.remove_prefix(1);
+  header = trimmed(header);
+  if (header.empty()) return false;
+  char c = header[0];
+  return std::isalnum(static_cast<unsigned char>(c)) || c == '-' || c == '_' || c == '"' || c == '\'';
+}
+
+// Columns count characters: the bytes before `at` that begin one.
+std::uint32_t column_of(std::string_view line, std::size_t at) {
+  auto begins = std::count_if(line.begin(), line.begin() + static_cast<std::ptrdiff_t>(at),
+                              [](char c) { return (static_cast<unsigned char>(c) & 0xc0) != 0x80; });
+  return static_cast<std::uint32_t>(begins + 1);
+}
+
 struct Line {
   std::string text;
   bool alone = false;  // no array or inline table reaches into it or out of it
@@ -77,9 +96,21 @@ std::optional<std::vector<Line>> scan(std::string_view text, Diagnostics& out) {
     std::size_t end = std::min(text.find('\n', from), text.size());
     std::string_view line = text.substr(from, end - from);
     auto number = static_cast<std::uint32_t>(lines.size() + 1);
+    // A return is part of the line's end, nowhere else; what else controls a terminal has no place here.
+    std::string_view body = line.ends_with('\r') ? line.substr(0, line.size() - 1) : line;
+    auto control = std::find_if(body.begin(), body.end(), [](char c) {
+      return (static_cast<unsigned char>(c) < 0x20 && c != '\t') || c == 0x7f;
+    });
+    if (control != body.end()) {
+      out.error({number, column_of(line, static_cast<std::size_t>(control - body.begin()))},
+                fmt::format("control character 0x{:02x}", static_cast<unsigned char>(*control)),
+                "take it out");
+      good = false;
+    }
     int depth_before = depth;
     bool header = depth == 0 && is_header(line);
     unsigned dots = 0;
+    bool beyond_ascii = false;  // told once a line; the library relies on tables of Unicode that have holes
     char open = 0;
     for (std::size_t i = 0; i < line.size(); ++i) {
       char c = line[i];
@@ -94,12 +125,18 @@ std::optional<std::vector<Line>> scan(std::string_view text, Diagnostics& out) {
       if (c == '#') break;
       if (c == '"' || c == '\'') {
         if (line.substr(i, 3) == std::string(3, c)) {
-          out.error({number, static_cast<std::uint32_t>(i + 1)},
-                    "a text over several lines has no place in a policy", "use one pair of quotes");
+          out.error({number, column_of(line, i)}, "a text over several lines has no place in a policy",
+                    "use one pair of quotes");
           good = false;
           break;
         }
         open = c;
+      }
+      if (static_cast<unsigned char>(c) >= 0x80 && !beyond_ascii) {
+        beyond_ascii = true;
+        out.error({number, column_of(line, i)}, "a letter beyond ASCII outside quotes",
+                  "keys, names and numbers are ASCII; did an editor write typographic quotes?");
+        good = false;
       }
       dots += c == '.' ? 1 : 0;
       depth += c == '[' || c == '{' ? 1 : c == ']' || c == '}' ? -1 : 0;
@@ -107,6 +144,11 @@ std::optional<std::vector<Line>> scan(std::string_view text, Diagnostics& out) {
     if (dots > dots_max) {
       out.error({number, 1}, fmt::format("more than {} dots in one line", dots_max),
                 "a policy's keys are not that deep");
+      good = false;
+    }
+    if (header && !names_something(line)) {
+      out.error({number, static_cast<std::uint32_t>(line.find('[') + 1)}, "a table without a name",
+                "a table begins as [region.NAME] or [[grant]]");
       good = false;
     }
     lines.push_back({std::string(line), header || (depth_before == 0 && depth == 0)});
@@ -125,8 +167,8 @@ Node convert(const toml::node& from) {
     node.kind = Node::Kind::table;
     for (auto&& [key, value] : *table)
       node.entries.push_back({std::string(key.str()), place(key.source()), convert(value)});
-    std::stable_sort(node.entries.begin(), node.entries.end(),
-                     [](const Entry& a, const Entry& b) { return a.at < b.at; });
+    std::sort(node.entries.begin(), node.entries.end(),
+              [](const Entry& a, const Entry& b) { return std::tie(a.at, a.key) < std::tie(b.at, b.key); });
   } else if (const auto* array = from.as_array()) {
     node.kind = Node::Kind::array;
     for (const toml::node& item : *array) node.items.push_back(convert(item));
@@ -273,6 +315,7 @@ Document read_document(std::string_view text, Diagnostics& out) {
                                   text_bytes_max));
     return document;
   }
+  if (text.starts_with("\xef\xbb\xbf")) text.remove_prefix(3);  // a byte order mark, as some editors write
   if (!check_utf8(text, out)) return document;
   auto lines = scan(text, out);
   if (!lines) return document;

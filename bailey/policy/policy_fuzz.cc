@@ -8,6 +8,7 @@
 // The target policy_fuzz_canary is the same with a planted defect (BAILEY_POLICY_FUZZ_CANARY): it must crash,
 // or the fuzzer is not looking.
 #include <cstdint>
+#include <cstdio>
 #include <cstdlib>
 #include <string>
 #include <string_view>
@@ -66,6 +67,14 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   static const ParseContext context = fixed_context();
   std::string_view text(reinterpret_cast<const char*>(data), size);
   Checked checked = check(text, "policy.toml", "/keys", context);
+#ifdef BAILEY_POLICY_FUZZ_CANARY
+  // No seed has this mistake: it takes a mutation that passes the syntax and reaches the rules of a grant.
+  for (const Diagnostic& diagnostic : checked.diagnostics) {
+    if (diagnostic.hint != "did you mean \"rights\"?") continue;
+    std::fprintf(stderr, "the canary was found\n");
+    std::abort();
+  }
+#endif
   bool error = false;
   for (const Diagnostic& diagnostic : checked.diagnostics) {
     error |= diagnostic.severity == Severity::error;
@@ -77,9 +86,6 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   if (!checked.ok()) return 0;
 
   const Policy& policy = *checked.policy;
-#ifdef BAILEY_POLICY_FUZZ_CANARY
-  if (policy.find_region("canary") != nullptr) std::abort();
-#endif
   BAILEY_ASSERT(validate(policy).has_value());
   auto again = parse(text, "policy.toml", "/keys", context);
   BAILEY_ASSERT(again.has_value() && diff(policy, *again).empty());
