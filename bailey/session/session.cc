@@ -1,0 +1,49 @@
+#include "bailey/session/session.h"
+
+#include <fmt/format.h>
+
+#include <utility>
+
+#include "bailey/session/backing.h"
+#include "bailey/session/core.h"
+
+namespace bailey::session {
+
+Session::Session(std::shared_ptr<Core> core) : core_(std::move(core)) {}
+Session::Session(Session&&) noexcept = default;
+Session& Session::operator=(Session&&) noexcept = default;
+Session::~Session() = default;
+
+Result<Session> Session::connect(const Options& options) {
+  return Session(BAILEY_TRY(Core::connect(options)));
+}
+
+Result<Region> Session::open_region(std::string_view region, Access access) {
+  return BrokerBacking::open(core_, region, access);
+}
+
+Result<table::Table> Session::open_table(std::string_view region, Access access) {
+  Region opened = BAILEY_TRY(open_region(region, access));
+  if (opened.kind != "table")
+    return fail(Code::unsupported, By::library,
+                fmt::format("region {} is a {}, not a table", region, opened.kind));
+  return table::Table::open(std::move(opened.view), opened.geometry);
+}
+
+Result<std::string> Session::status() {
+  return BAILEY_TRY(core_->call<protocol::Text>(protocol::GetStatus{})).answer.text;
+}
+
+Result<std::string> Session::apply_policy(std::string_view policy, std::string_view file,
+                                          std::string_view folder, bool drop) {
+  protocol::ApplyPolicy request{std::string(policy), std::string(file), std::string(folder), drop};
+  return BAILEY_TRY(core_->call<protocol::Text>(std::move(request))).answer.text;
+}
+
+const std::string& Session::pool_name() const { return core_->welcome().pool_name; }
+const std::vector<std::string>& Session::principals() const { return core_->welcome().principals; }
+bool Session::admin() const { return core_->welcome().admin; }
+
+std::string_view version() { return BAILEY_VERSION; }
+
+}  // namespace bailey::session
