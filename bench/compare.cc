@@ -15,6 +15,8 @@ namespace bailey::bench {
 namespace {
 
 constexpr const char* base_system = "bailey";
+// Of disturbed time; above, the figures need a warning.
+constexpr double busy_share = 0.05;
 
 struct Options {
   bool quick = false;
@@ -140,10 +142,19 @@ Status run(Options& options) {
     std::vector<Contestant> contestants =
         BAILEY_TRY(make_contestants(systems, options.contest.records, options.contest.records / 4 + 1024,
                                     values, scratch.path(), progress, skipped));
-    const std::vector<Score> scores = BAILEY_TRY(run_contest(contestants, options.contest, values, progress));
-    rows = make_rows(scores, base_system, options.contest.value_bytes);
+    const ContestResult result = BAILEY_TRY(run_contest(contestants, options.contest, values, progress));
+    rows = make_rows(result.scores, base_system, options.contest.value_bytes);
     progress.clear();
     fmt::print("{}", table_text(rows, base_system));
+    notes.push_back(
+        fmt::format("left out, since the machine's other work took the core: {:.1f} % of the time",
+                    result.disturbance.share() * 100));
+    if (result.disturbance.share() > busy_share)
+      fmt::print(
+          "The machine is busy: other work took the core for {:.0f} % of the time, which was left out. What "
+          "was\n"
+          "measured still had caches that others use; servers suffer more than what runs in this process.\n",
+          result.disturbance.share() * 100);
     if (options.beside_writer) BAILEY_TRY(beside_writer(contestants, options, values, progress, notes));
   }
   for (const std::string& line : skipped) fmt::print("{}\n", line);

@@ -95,7 +95,7 @@ class Contest {
 
   static std::size_t spare(const ContestOptions& options) { return options.records / 4 + 1024; }
 
-  Result<std::vector<Score>> run() {
+  Result<ContestResult> run() {
     for (unsigned clients : options_.clients) {
       crews_.clear();
       if (clients > 1) BAILEY_TRY(start_crews(clients));
@@ -109,7 +109,7 @@ class Contest {
         }
       }
     }
-    return std::move(scores_);
+    return ContestResult{std::move(scores_), disturbance_};
   }
 
  private:
@@ -161,13 +161,16 @@ class Contest {
       BAILEY_TRY(cell.crew->order(operation, options_.warm_ns, false));
       BAILEY_TRY(cell.crew->collect());
       BAILEY_TRY(cell.crew->order(operation, options_.slice_ns, false));
-      return BAILEY_TRY(cell.crew->collect()).operations_per_second;
+      const Crew::Outcome outcome = BAILEY_TRY(cell.crew->collect());
+      disturbance_.merge(outcome.disturbance);
+      return outcome.operations_per_second;
     }
     Measurer measurer(*cell.contestant->client, operation, cell.contestant->system.pipeline, values_);
     const KeyOrder& keys = operation == Operation::insert ? new_keys_ : keys_;
     std::size_t from = operation == Operation::insert ? 0 : start_;
-    BAILEY_TRY(measurer.run(keys, from, options_.warm_ns));
+    BAILEY_TRY(measurer.run(keys, from, options_.warm_ns, warm_max(operation)));
     const Rate rate = BAILEY_TRY(measurer.run(keys, from, options_.slice_ns));
+    disturbance_.add(rate);
     BAILEY_TRY(take_back(cell, operation, from));
     cell.contestant->client->rest();
     return rate.per_second();
@@ -183,11 +186,16 @@ class Contest {
     Measurer measurer(*cell.contestant->client, operation, cell.contestant->system.pipeline, values_);
     const KeyOrder& keys = operation == Operation::insert ? new_keys_ : keys_;
     std::size_t from = operation == Operation::insert ? 0 : start_;
-    BAILEY_TRY(measurer.run(keys, from, options_.warm_ns));
+    BAILEY_TRY(measurer.run(keys, from, options_.warm_ns, warm_max(operation)));
     BAILEY_TRY(measurer.run_timed(keys, from, options_.latency_ns, ~std::uint64_t{0}, histogram));
     BAILEY_TRY(take_back(cell, operation, from));
     cell.contestant->client->rest();
     return {};
+  }
+
+  // New keys are few: most must be left to be measured.
+  std::uint64_t warm_max(Operation operation) const {
+    return operation == Operation::insert ? new_keys_.size() / 8 : ~std::uint64_t{0};
   }
 
   // Erases what a slice inserted, the last first, so that every slice starts from the same state.
@@ -210,6 +218,7 @@ class Contest {
   KeyOrder new_keys_;
   std::vector<Crew> crews_;  // one a contestant
   std::vector<Score> scores_;
+  Disturbance disturbance_;
   std::size_t start_ = 0;  // in keys_, of this slice: the same for all systems
 };
 
@@ -250,8 +259,8 @@ Result<std::vector<Contestant>> make_contestants(const std::vector<System>& syst
   return contestants;
 }
 
-Result<std::vector<Score>> run_contest(std::vector<Contestant>& contestants, const ContestOptions& options,
-                                       const ValuePool& values, Progress& progress) {
+Result<ContestResult> run_contest(std::vector<Contestant>& contestants, const ContestOptions& options,
+                                  const ValuePool& values, Progress& progress) {
   return Contest(contestants, options, values, progress).run();
 }
 

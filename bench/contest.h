@@ -58,9 +58,14 @@ struct Score {
   Histogram histogram;             // of calls, over all rounds
 };
 
+struct ContestResult {
+  std::vector<Score> scores;
+  Disturbance disturbance;
+};
+
 // With more than one client, reading operations only, since not every system has more than one writer.
-Result<std::vector<Score>> run_contest(std::vector<Contestant>& contestants, const ContestOptions& options,
-                                       const ValuePool& values, Progress& progress);
+Result<ContestResult> run_contest(std::vector<Contestant>& contestants, const ContestOptions& options,
+                                  const ValuePool& values, Progress& progress);
 
 double median(std::vector<double> numbers);
 

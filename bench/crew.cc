@@ -130,6 +130,7 @@ Result<Crew::Outcome> Crew::collect() {
     if (reports[i].error[0] != 0)
       return fail(Code::io, By::library, fmt::format("client {}: {}", i, reports[i].error));
     outcome.operations_per_second += reports[i].rate.per_second();
+    outcome.disturbance.add(reports[i].rate);
     outcome.histogram.merge(reports[i].histogram);
   }
   if (interrupted()) return interrupted_error();

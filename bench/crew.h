@@ -34,6 +34,7 @@ class Crew {
   struct Outcome {
     double operations_per_second = 0;  // sum of the members'; meaningless where timed
     Histogram histogram;               // merged; empty where not timed
+    Disturbance disturbance;
   };
   // Waits for all members. Error: where one failed or died.
   Result<Outcome> collect();

@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 #include <signal.h>
+#include <sys/resource.h>
 
 #include <algorithm>
 #include <atomic>
@@ -14,11 +15,20 @@ namespace {
 std::atomic<bool> interrupt_seen = false;
 static_assert(std::atomic<bool>::is_always_lock_free, "set by a signal handler");
 
-// Requests between two looks at the clock: few enough for slow systems, many enough that the clock costs
+// Requests between two looks at the clock: doubled until a block takes long enough that looking costs
 // nothing.
-constexpr unsigned quick_block = 512;
-constexpr unsigned slow_block = 16;
-constexpr std::uint64_t slow_ns = 2000;
+constexpr unsigned block_min = 16;
+constexpr unsigned block_max = 4096;
+constexpr std::uint64_t block_ns_min = 100'000;
+// How many times its budget a stretch may last on a machine that is busy with other work.
+constexpr std::uint64_t patience = 4;
+
+// How often the scheduler has taken the core from this thread although it wanted to run.
+long times_taken_away() {
+  rusage usage{};
+  ::getrusage(RUSAGE_THREAD, &usage);
+  return usage.ru_nivcsw;
+}
 
 }  // namespace
 
@@ -102,18 +112,21 @@ bool Measurer::call(const KeyOrder& keys, std::size_t from) {
   return false;
 }
 
-Result<Rate> Measurer::run(const KeyOrder& keys, std::size_t& from, std::uint64_t budget_ns) {
-  Rate rate;
-  unsigned block = slow_block;
+Result<Rate> Measurer::run(const KeyOrder& keys, std::size_t& from, std::uint64_t budget_ns,
+                           std::uint64_t requests_max) {
+  Rate clean, all;
+  unsigned block = block_min;
+  long taken_away = times_taken_away();
   const std::uint64_t start = monotonic_ns();
-  std::uint64_t now = start;
-  while (now - start < budget_ns) {
-    for (unsigned done = 0; done < block; done += batch_) {
+  std::uint64_t before = start;
+  bool keys_over = false;
+  while (clean.ns < budget_ns && before - start < patience * budget_ns && all.operations < requests_max &&
+         !keys_over) {
+    std::uint64_t done = 0;
+    while (done < block) {
       if (from + batch_ > keys.size()) {
-        if (operation_ == Operation::insert) {
-          rate.ns = monotonic_ns() - start;
-          return rate;
-        }
+        keys_over = operation_ == Operation::insert;
+        if (keys_over) break;
         from = 0;
       }
       if (!call(keys, from)) [[unlikely]]
@@ -121,14 +134,25 @@ Result<Rate> Measurer::run(const KeyOrder& keys, std::size_t& from, std::uint64_
                     fmt::format("{} of {} failed: {}", name(operation_), keys[from],
                                 client_.error().empty() ? "no such key, or it was there" : client_.error()));
       from += batch_;
-      rate.operations += batch_;
+      done += batch_;
     }
-    now = monotonic_ns();
+    const std::uint64_t now = monotonic_ns();
+    const long taken_away_now = times_taken_away();
+    all.operations += done;
+    all.ns += now - before;
+    if (taken_away_now == taken_away) {
+      clean.operations += done;
+      clean.ns += now - before;
+    }
+    if (now - before < block_ns_min && block < block_max) block *= 2;
+    taken_away = taken_away_now;
+    // Not `now`: asking costs a system call, which is not the store's either.
+    before = monotonic_ns();
     if (interrupted()) return interrupted_error();
-    if (block == slow_block && (now - start) / rate.operations < slow_ns) block = quick_block;
   }
-  rate.ns = now - start;
-  return rate;
+  if (clean.operations == 0) return all;
+  clean.disturbed_ns = all.ns - clean.ns;
+  return clean;
 }
 
 Status Measurer::run_timed(const KeyOrder& keys, std::size_t& from, std::uint64_t budget_ns,

@@ -52,8 +52,28 @@ class ValuePool {
 struct Rate {
   std::uint64_t operations = 0;
   std::uint64_t ns = 0;
+  std::uint64_t disturbed_ns = 0;  // besides, and not counted
   double per_second() const {
     return ns == 0 ? 0 : static_cast<double>(operations) * 1e9 / static_cast<double>(ns);
+  }
+};
+
+// How much of the measuring was lost to the machine's other work. Much of it means that even what was kept
+// ran with caches that others had used.
+struct Disturbance {
+  std::uint64_t clean_ns = 0;
+  std::uint64_t disturbed_ns = 0;
+  void add(const Rate& rate) {
+    clean_ns += rate.ns;
+    disturbed_ns += rate.disturbed_ns;
+  }
+  void merge(const Disturbance& other) {
+    clean_ns += other.clean_ns;
+    disturbed_ns += other.disturbed_ns;
+  }
+  double share() const {
+    const std::uint64_t all = clean_ns + disturbed_ns;
+    return all == 0 ? 0 : static_cast<double>(disturbed_ns) / static_cast<double>(all);
   }
 };
 
@@ -64,10 +84,14 @@ class Measurer {
  public:
   Measurer(Client& client, Operation operation, unsigned pipeline, const ValuePool& values);
 
-  // Works through `keys` from `from` on (around and around, but for insert) until `budget_ns` is over or, for
-  // insert, the keys are. Returns how many requests were done in what time and moves `from`. Error: where a
-  // request failed.
-  Result<Rate> run(const KeyOrder& keys, std::size_t& from, std::uint64_t budget_ns);
+  // Works through `keys` from `from` on (around and around, but for insert) for `budget_ns`, or until for
+  // insert the keys are over, or about `requests_max` are done. Moves `from`. Error: where a request failed.
+  //
+  // A block in which the scheduler gave this thread's core to somebody else is left out of the rate, and its
+  // time is told in disturbed_ns: that is the machine's other work and not the store's. Whatever the store
+  // itself does now and then (sweep, split, grow) stays in.
+  Result<Rate> run(const KeyOrder& keys, std::size_t& from, std::uint64_t budget_ns,
+                   std::uint64_t requests_max = ~std::uint64_t{0});
   // The same with each call timed, at most `calls_max` calls.
   Status run_timed(const KeyOrder& keys, std::size_t& from, std::uint64_t budget_ns, std::uint64_t calls_max,
                    Histogram& histogram);

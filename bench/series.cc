@@ -55,7 +55,7 @@ Result<std::vector<Footprint>> run_footprint(const std::vector<System>& systems,
     one.records = records;
     one.operations = {Operation::get};
     one.clients = {1};
-    const std::vector<Score> scores = BAILEY_TRY(run_contest(contestants, one, values, progress));
+    const std::vector<Score> scores = BAILEY_TRY(run_contest(contestants, one, values, progress)).scores;
     for (const Score& score : scores)
       results.push_back({score.system, records, median(score.per_second), paired_ratio(scores[0], score)});
   }

@@ -41,6 +41,7 @@ class Server {
   Server(Server&& other) noexcept : pid_(other.pid_), owner_(other.owner_) { other.pid_ = -1; }
   Server& operator=(Server&&) = delete;
   ~Server();
+  pid_t pid() const { return pid_; }
 
  private:
   Server(pid_t pid, pid_t owner) : pid_(pid), owner_(owner) {}
