@@ -31,38 +31,76 @@ inline void prefetch_to_write(const void* at) { __builtin_prefetch(at, 1, 3); }
 
 constexpr std::size_t padded(std::size_t bytes) { return (bytes + 7) & ~std::size_t{7}; }
 
+#if defined(__has_feature)
+#if __has_feature(thread_sanitizer) || __has_feature(address_sanitizer)
+#define BAILEY_COPIES_ARE_WATCHED 1
+#endif
+#endif
+#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__) || !defined(__x86_64__)
+#define BAILEY_COPIES_ARE_WATCHED 1
+#endif
+
+// 64 bytes at once. In assembler, because to the language a racing copy by vectors is undefined, while the
+// processor just gives old and new bytes, which is all that validation needs. Sanitizers see words instead.
+#ifndef BAILEY_COPIES_ARE_WATCHED
+inline void copy_64(void* to, const void* from) {
+  asm volatile(
+      "movdqu (%[from]), %%xmm0\n\t"
+      "movdqu 16(%[from]), %%xmm1\n\t"
+      "movdqu 32(%[from]), %%xmm2\n\t"
+      "movdqu 48(%[from]), %%xmm3\n\t"
+      "movdqu %%xmm0, (%[to])\n\t"
+      "movdqu %%xmm1, 16(%[to])\n\t"
+      "movdqu %%xmm2, 32(%[to])\n\t"
+      "movdqu %%xmm3, 48(%[to])"
+      :
+      : [from] "r"(from), [to] "r"(to)
+      : "xmm0", "xmm1", "xmm2", "xmm3", "memory");
+}
+#endif
+
 // Copies `bytes` bytes out of words of the pool; `from` is aligned to 8 and readable to padded(bytes).
 inline void copy_out(void* to, const std::byte* from, std::size_t bytes) {
-  const auto* words = reinterpret_cast<const Word*>(from);
   auto* out = static_cast<std::byte*>(to);
-  std::size_t whole = bytes / 8;
-#pragma GCC unroll 8
-  for (std::size_t i = 0; i < whole; ++i) {
-    Word word = load_relaxed(words + i);
-    std::memcpy(out + i * 8, &word, 8);
+#ifndef BAILEY_COPIES_ARE_WATCHED
+  for (; bytes >= 64; bytes -= 64, from += 64, out += 64) copy_64(out, from);
+#endif
+  for (; bytes >= 8; bytes -= 8, from += 8, out += 8) {
+    Word word = load_relaxed(reinterpret_cast<const Word*>(from));
+    std::memcpy(out, &word, 8);
   }
-  if (bytes % 8 != 0) {
-    Word word = load_relaxed(words + whole);
-    std::memcpy(out + whole * 8, &word, bytes % 8);
+  if (bytes != 0) {
+    Word word = load_relaxed(reinterpret_cast<const Word*>(from));
+    std::memcpy(out, &word, bytes);
   }
+}
+
+// The last `count` (1..7) of the `bytes` bytes at `from` as a word filled with zeros. Loads that overlap what
+// came before are much quicker than copying few bytes one by one.
+inline Word tail_word(const void* from, std::size_t bytes, std::size_t count) {
+  const auto* end = static_cast<const std::byte*>(from) + bytes;
+  Word word = 0;
+  if (bytes >= 8) [[likely]] {
+    std::memcpy(&word, end - 8, 8);
+    return word >> (8 * (8 - count));
+  }
+  for (std::size_t i = 1; i <= count; ++i) word = word << 8 | static_cast<Word>(*(end - i));
+  return word;
 }
 
 // Copies `bytes` bytes into words of the pool, the last one filled with zeros; `to` is aligned to 8.
 inline void copy_in(std::byte* to, const void* from, std::size_t bytes) {
-  auto* words = reinterpret_cast<Word*>(to);
   const auto* in = static_cast<const std::byte*>(from);
-  std::size_t whole = bytes / 8;
-#pragma GCC unroll 8
-  for (std::size_t i = 0; i < whole; ++i) {
+  const std::size_t all = bytes;
+#ifndef BAILEY_COPIES_ARE_WATCHED
+  for (; bytes >= 64; bytes -= 64, in += 64, to += 64) copy_64(to, in);
+#endif
+  for (; bytes >= 8; bytes -= 8, in += 8, to += 8) {
     Word word;
-    std::memcpy(&word, in + i * 8, 8);
-    store_relaxed(words + i, word);
+    std::memcpy(&word, in, 8);
+    store_relaxed(reinterpret_cast<Word*>(to), word);
   }
-  if (bytes % 8 != 0) {
-    Word word = 0;
-    std::memcpy(&word, in + whole * 8, bytes % 8);
-    store_relaxed(words + whole, word);
-  }
+  if (bytes != 0) store_relaxed(reinterpret_cast<Word*>(to), tail_word(from, all, bytes));
 }
 
 // Whether the words at `from` spell `text` and zeros to the next multiple of 8.
@@ -75,9 +113,7 @@ inline bool equal(const std::byte* from, std::string_view text) {
     if (load_relaxed(words + i) != word) return false;
   }
   if (text.size() % 8 == 0) return true;
-  Word word = 0;
-  std::memcpy(&word, text.data() + whole * 8, text.size() % 8);
-  return load_relaxed(words + whole) == word;
+  return load_relaxed(words + whole) == tail_word(text.data(), text.size(), text.size() % 8);
 }
 
 }  // namespace bailey::medium

@@ -74,7 +74,7 @@ Status Writer::move_record(const Block& from, Word place) {
       continue;
     }
     ++counters_.records_moved;
-    if (heap_.owns(place)) heap_.release(place);
+    (void)heap_.release(place);
     return {};
   }
   return fail(Code::contended);
@@ -124,10 +124,8 @@ Result<bool> Writer::evacuate(pool::SegmentId id) {
   auto extent = view_.find(id);
   if (!extent) return std::unexpected(std::move(extent).error());
   pool::Extent from = **extent;
-  moving_ = true;
   auto moved =
       for_each_record(from, id, [&](const Block& block, Word place) { return move_record(block, place); });
-  moving_ = false;
   if (!moved) {
     if (moved.error().code == Code::quota || moved.error().code == Code::contended) return false;
     return std::unexpected(std::move(moved).error());

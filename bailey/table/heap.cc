@@ -8,7 +8,6 @@ using medium::load_relaxed;
 using medium::store_release;
 
 // ---- places
-// ---------------------------------------------------------------------------------------------------
 
 Heap::Segment* Heap::find(pool::SegmentId id) const {
   std::uint16_t position = segment_index_[id];
@@ -29,31 +28,29 @@ Word Heap::page_place(const Segment& segment, std::uint32_t page) const {
   return make_slot(0, segment.id, segment.extent.data_offset + (std::uint64_t{page} << BAILEY_PAGE_SHIFT));
 }
 
-OwnBlock Heap::block(Word place, unsigned cls) const {
+OwnBlock Heap::block(const PageOf& where, Word place) {
+  const Page& page = where.segment->pages[where.page];
   OwnBlock own;
   own.place = place;
-  own.record = find(segment_of(place))->extent.base + offset_of(place);
-  own.cls = cls;
-  own.bytes = cls == BAILEY_CLASS_RUN
-                  ? std::uint64_t{page_of(place).segment->pages[page_of(place).page].run} * BAILEY_PAGE_BYTES
-                  : class_bytes[cls];
+  own.record = where.segment->extent.base + offset_of(place);
+  own.cls = page.cls;
+  own.bytes =
+      page.cls == BAILEY_CLASS_RUN ? std::uint64_t{page.run} * BAILEY_PAGE_BYTES : class_bytes[page.cls];
   return own;
 }
 
-bool Heap::owns(Word place) const {
-  auto [segment, page] = page_of(place);
-  if (segment == nullptr) return false;
-  const Page& about = segment->pages[page];
-  auto in_page =
-      static_cast<std::uint32_t>((offset_of(place) - segment->extent.data_offset) & (BAILEY_PAGE_BYTES - 1));
+bool Heap::starts(const PageOf& where, Word place) const {
+  if (where.segment == nullptr) return false;
+  const Page& about = where.segment->pages[where.page];
+  auto in_page = static_cast<std::uint32_t>((offset_of(place) - where.segment->extent.data_offset) &
+                                            (BAILEY_PAGE_BYTES - 1));
   if (about.cls == BAILEY_CLASS_FREE || about.continued) return false;
   return about.cls == BAILEY_CLASS_RUN ? in_page == 0 : starts_block(about.cls, in_page);
 }
 
-OwnBlock Heap::at(Word place) const {
-  auto [segment, page] = page_of(place);
-  return block(place, segment->pages[page].cls);
-}
+bool Heap::owns(Word place) const { return starts(page_of(place), place); }
+
+OwnBlock Heap::at(Word place) const { return block(page_of(place), place); }
 
 bailey_desk* Heap::desk() const {
   if (segments_.empty()) return nullptr;
@@ -61,7 +58,6 @@ bailey_desk* Heap::desk() const {
 }
 
 // ---- pages
-// ----------------------------------------------------------------------------------------------------
 
 // Order matters to readers of stale slots: first the page belongs to no class, then every place that is going
 // to be a record word is busy, then the page has its class (invariants 1 and 2).
@@ -108,7 +104,7 @@ std::optional<Word> Heap::take_page(unsigned cls) {
   return std::nullopt;
 }
 
-std::optional<OwnBlock> Heap::allocate_run(std::uint64_t bytes) {
+bool Heap::allocate_run(std::uint64_t bytes, OwnBlock& own) {
   auto run = static_cast<std::uint32_t>((bytes + BAILEY_PAGE_BYTES - 1) / BAILEY_PAGE_BYTES);
   for (Segment& segment : segments_) {
     if (segment.free_pages < run) continue;
@@ -130,21 +126,20 @@ std::optional<OwnBlock> Heap::allocate_run(std::uint64_t bytes) {
       }
       std::atomic_thread_fence(std::memory_order_release);
       set_page(segment, first, BAILEY_CLASS_RUN, run);
-      OwnBlock own = block(page_place(segment, first), BAILEY_CLASS_RUN);
+      own = block({&segment, first}, page_place(segment, first));
       medium::store_relaxed(reinterpret_cast<Word*>(own.record), 1);
       bytes_live_ += own.bytes;
-      return own;
+      return true;
     }
   }
-  return std::nullopt;
+  return false;
 }
 
 // ---- blocks
-// ---------------------------------------------------------------------------------------------------
 
-std::optional<OwnBlock> Heap::allocate(std::uint64_t bytes) {
+bool Heap::allocate(std::uint64_t bytes, OwnBlock& own) {
   unsigned cls = class_of(bytes);
-  if (cls == BAILEY_CLASS_RUN) return allocate_run(bytes);
+  if (cls == BAILEY_CLASS_RUN) return allocate_run(bytes, own);
   Class& list = classes_[cls];
   Word place = 0;
   if (!list.free.empty()) {
@@ -153,16 +148,16 @@ std::optional<OwnBlock> Heap::allocate(std::uint64_t bytes) {
   } else {
     if (list.carve_next == list.carve_end) {
       auto page = take_page(cls);
-      if (!page) return std::nullopt;
+      if (!page) return false;
       list.carve_next = *page;
       list.carve_end = *page + std::uint64_t{blocks_in_page(cls)} * (class_bytes[cls] / BAILEY_BLOCK_UNIT);
     }
     place = list.carve_next;
     list.carve_next += class_bytes[cls] / BAILEY_BLOCK_UNIT;
   }
-  OwnBlock own = block(place, cls);
+  own = {place, find(segment_of(place))->extent.base + offset_of(place), class_bytes[cls], cls};
   bytes_live_ += own.bytes;
-  return own;
+  return true;
 }
 
 void Heap::prefetch(std::uint64_t bytes) const {
@@ -194,8 +189,8 @@ Status Heap::grow(std::uint64_t bytes) {
   return {};
 }
 
-void Heap::free_block(Word place) {
-  auto [segment, page] = page_of(place);
+void Heap::free_block(const PageOf& where, Word place) {
+  auto [segment, page] = where;
   Page& about = segment->pages[page];
   if (about.cls != BAILEY_CLASS_RUN) {
     (about.reserved ? withdrawn_ : classes_[about.cls].free).push_back(place);
@@ -210,20 +205,27 @@ void Heap::free_block(Word place) {
 }
 
 void Heap::cancel(const OwnBlock& own) {
-  bytes_live_ -= own.bytes;
-  store_release(reinterpret_cast<Word*>(own.record), load_relaxed(reinterpret_cast<Word*>(own.record)) | 1);
-  free_block(own.place);
-}
-
-void Heap::release(Word place) {
-  OwnBlock own = at(place);
   auto* word = reinterpret_cast<Word*>(own.record);
   bytes_live_ -= own.bytes;
   store_release(word, load_relaxed(word) | 1);
+  free_block(page_of(own.place), own.place);
+}
+
+bool Heap::release(Word slot) {
+  Word place = place_of(slot);
+  PageOf where = page_of(place);
+  if (!starts(where, place)) return false;
+  OwnBlock own = block(where, place);
+  auto* word = reinterpret_cast<Word*>(own.record);
+  // A peer can make two slots lead to one record; the block is free once.
+  if (busy(load_relaxed(word))) return true;
+  bytes_live_ -= own.bytes;
+  store_release(word, load_relaxed(word) | 1);
   if (peers_write_)
-    limbo_.push_back(place_of(place));
+    limbo_.push_back(place);
   else
-    free_block(place_of(place));
+    free_block(where, place);
+  return true;
 }
 
 void Heap::drain(const std::vector<Word>& announced) {
@@ -232,13 +234,12 @@ void Heap::drain(const std::vector<Word>& announced) {
     if (std::binary_search(announced.begin(), announced.end(), place))
       limbo_[kept++] = place;
     else
-      free_block(place);
+      free_block(page_of(place), place);
   }
   limbo_.resize(kept);
 }
 
 // ---- reclaiming pages
-// -----------------------------------------------------------------------------------------
 
 bool Heap::carving(const Segment& segment, std::uint32_t page) const {
   unsigned cls = segment.pages[page].cls;
@@ -279,7 +280,8 @@ std::vector<Word> Heap::withdraw(Segment& segment, std::uint32_t first, std::uin
     });
     Word place = page_place(segment, page);
     for (std::uint32_t i = 0; i < blocks_in_page(cls); ++i, place += class_bytes[cls] / BAILEY_BLOCK_UNIT)
-      if (!busy(load_relaxed(reinterpret_cast<Word*>(block(place, cls).record)))) live.push_back(place);
+      if (!busy(load_relaxed(reinterpret_cast<Word*>(block({&segment, page}, place).record))))
+        live.push_back(place);
   }
   return live;
 }
@@ -291,7 +293,7 @@ std::size_t Heap::trim() {
       segment.pages[page].reserved = false;
       segment.search_from = std::min(segment.search_from, page);
     }
-  for (Word place : std::exchange(withdrawn_, {})) free_block(place);
+  for (Word place : std::exchange(withdrawn_, {})) free_block(page_of(place), place);
   count_free();
   std::size_t trimmed = 0;
   bool any = false;
@@ -382,10 +384,10 @@ void Heap::for_each_complete(const std::function<void(Word)>& visit) {
       if (about.cls == BAILEY_CLASS_FREE) continue;
       std::uint32_t count = about.cls == BAILEY_CLASS_RUN ? 1 : blocks_in_page(about.cls);
       std::uint32_t step = about.cls == BAILEY_CLASS_RUN ? 0 : class_bytes[about.cls] / BAILEY_BLOCK_UNIT;
-      unsigned cls = about.cls;
       Word place = page_place(segments_[s], page);
       for (std::uint32_t i = 0; i < count; ++i, place += step)
-        if (!busy(load_relaxed(reinterpret_cast<Word*>(block(place, cls).record)))) visit(place);
+        if (!busy(load_relaxed(reinterpret_cast<Word*>(block({&segments_[s], page}, place).record))))
+          visit(place);
     }
 }
 

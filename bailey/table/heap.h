@@ -37,15 +37,16 @@ class Heap {
  public:
   explicit Heap(pool::View& view, bool peers_write) : view_(view), peers_write_(peers_write) {}
 
-  // A free block for a record of `bytes`, its record word busy. Nothing where the segments at hand have none:
+  // A free block for a record of `bytes`, its record word busy. False where the segments at hand have none:
   // the caller reclaims (limbo, sweep, trim, compaction) or calls grow().
-  std::optional<OwnBlock> allocate(std::uint64_t bytes);
+  bool allocate(std::uint64_t bytes, OwnBlock& block);
   // Takes another segment, with room for a record of `bytes`. Error: those of Backing::create.
   Status grow(std::uint64_t bytes);
   // Gives back a block that was allocated and never published.
   void cancel(const OwnBlock& block);
-  // Gives back a block that no slot leads to any more.
-  void release(Word place);
+  // Gives back a block that no slot leads to any more. False where the place is not a block of these
+  // segments.
+  bool release(Word place);
 
   // Whether a place is in one of these segments, at the start of a block.
   bool owns(Word place) const;
@@ -111,17 +112,18 @@ class Heap {
 
   Segment* find(pool::SegmentId id) const;
   PageOf page_of(Word place) const;
-  OwnBlock block(Word place, unsigned cls) const;
+  bool starts(const PageOf& where, Word place) const;
+  static OwnBlock block(const PageOf& where, Word place);
   void set_page(Segment& segment, std::uint32_t page, unsigned cls, std::uint32_t run);
   std::optional<Word> take_page(unsigned cls);
-  std::optional<OwnBlock> allocate_run(std::uint64_t bytes);
+  bool allocate_run(std::uint64_t bytes, OwnBlock& block);
   std::vector<Word> withdraw(Segment& segment, std::uint32_t first, std::uint32_t count);
   std::optional<std::uint64_t> cost_to_empty(const Segment& segment, std::uint32_t first, std::uint32_t count,
                                              std::uint32_t free_pages) const;
   std::uint32_t count_free();
   bool carving(const Segment& segment, std::uint32_t page) const;
   Word page_place(const Segment& segment, std::uint32_t page) const;
-  void free_block(Word place);
+  void free_block(const PageOf& where, Word place);
 
   pool::View& view_;
   bool peers_write_;

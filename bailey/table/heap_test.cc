@@ -28,6 +28,11 @@ TEST(Classes, ExactlyTheMultiplesStartABlock) {
                 at % class_bytes[cls] == 0 && at + class_bytes[cls] <= BAILEY_PAGE_BYTES);
 }
 
+std::optional<OwnBlock> take(Heap& heap, std::uint64_t bytes) {
+  OwnBlock block;
+  return heap.allocate(bytes, block) ? std::optional(block) : std::nullopt;
+}
+
 struct HeapTest : testing::Test {
   HeapTest() {
     pool::PlainOptions options;
@@ -51,10 +56,10 @@ TEST_F(HeapTest, BlocksDoNotOverlap) {
   std::set<std::byte*> ends;
   std::vector<std::pair<std::byte*, std::byte*>> spans;
   for (std::uint64_t bytes = 40; bytes < 60'000; bytes = bytes * 3 / 2) {
-    auto block = heap.allocate(bytes);
+    auto block = take(heap, bytes);
     if (!block) {
       ASSERT_TRUE(heap.grow(bytes));
-      block = heap.allocate(bytes);
+      block = take(heap, bytes);
     }
     ASSERT_TRUE(block);
     for (auto [from, to] : spans) ASSERT_TRUE(block->record >= to || block->record + block->bytes <= from);
@@ -65,20 +70,20 @@ TEST_F(HeapTest, BlocksDoNotOverlap) {
 TEST_F(HeapTest, AnAnnouncedBlockStaysInLimbo) {
   Heap heap(*view, true);
   ASSERT_TRUE(heap.grow(1));
-  auto block = heap.allocate(100);
+  auto block = take(heap, 100);
   complete(*block, 1);
   heap.release(block->place);
   heap.drain({block->place});
   EXPECT_EQ(heap.limbo(), 1u);
   heap.drain({});
   EXPECT_EQ(heap.limbo(), 0u);
-  EXPECT_EQ(heap.allocate(100)->place, block->place);
+  EXPECT_EQ(take(heap, 100)->place, block->place);
 }
 
 TEST_F(HeapTest, AReleasedRecordIsBusy) {
   Heap heap(*view, true);
   ASSERT_TRUE(heap.grow(1));
-  auto block = heap.allocate(100);
+  auto block = take(heap, 100);
   complete(*block, 1);
   heap.release(block->place);
   EXPECT_TRUE(busy(*reinterpret_cast<Word*>(block->record)));
@@ -88,16 +93,16 @@ TEST_F(HeapTest, EmptyPagesServeOtherClassesWithABusyWordAtEveryPlace) {
   Heap heap(*view, false);
   ASSERT_TRUE(heap.grow(1));
   std::vector<OwnBlock> blocks;
-  while (auto block = heap.allocate(64)) {
+  while (auto block = take(heap, 64)) {
     std::fill_n(block->record, block->bytes,
                 std::byte{0x42});  // even: looks like complete record words everywhere
     complete(*block, 1);
     blocks.push_back(*block);
   }
-  EXPECT_FALSE(heap.allocate(300));
+  EXPECT_FALSE(take(heap, 300));
   for (auto& block : blocks) heap.release(block.place);
   EXPECT_GT(heap.trim(), 10u);
-  auto other = heap.allocate(300);
+  auto other = take(heap, 300);
   ASSERT_TRUE(other);
   heap.for_each_complete([](Word place) { FAIL() << place; });
   EXPECT_FALSE(heap.owns(other->place + 1));
@@ -110,12 +115,12 @@ TEST_F(HeapTest, APagesCounterGrowsWithEachClass) {
   auto counter = [&] {
     return medium::load_acquire(page_words(view->extent(1))) >> BAILEY_PAGE_WORD_COUNTER_SHIFT;
   };
-  auto run = heap.allocate(65536 * 10);
+  auto run = take(heap, 65536 * 10);
   ASSERT_TRUE(run);
   Word first = counter();
   complete(*run, 1);
   heap.release(run->place);
-  auto again = heap.allocate(65536 * 10);
+  auto again = take(heap, 65536 * 10);
   EXPECT_GT(counter(), first);
   EXPECT_TRUE(again);
 }
@@ -124,7 +129,7 @@ TEST_F(HeapTest, TheSparsestPageIsEmptiedAndTrimmed) {
   Heap heap(*view, false);
   ASSERT_TRUE(heap.grow(1));
   std::vector<OwnBlock> blocks;
-  while (auto block = heap.allocate(1000)) {
+  while (auto block = take(heap, 1000)) {
     complete(*block, 1);
     blocks.push_back(*block);
   }
@@ -134,13 +139,13 @@ TEST_F(HeapTest, TheSparsestPageIsEmptiedAndTrimmed) {
   auto live = heap.sparsest_pages(1);
   ASSERT_TRUE(live);
   for (Word place : *live) {
-    auto to = heap.allocate(1000);
+    auto to = take(heap, 1000);
     ASSERT_TRUE(to);
     complete(*to, 2);
     heap.release(place);
   }
   EXPECT_GE(heap.trim(), 1u);
-  EXPECT_TRUE(heap.allocate(300));
+  EXPECT_TRUE(take(heap, 300));
 }
 
 TEST_F(HeapTest, AnEmptySegmentCanBeGivenBackButNotTheDesks) {

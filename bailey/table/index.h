@@ -20,7 +20,6 @@ namespace bailey::table {
 using medium::Word;
 
 // ---- slot words
-// -----------------------------------------------------------------------------------------------
 
 inline constexpr Word slot_place_mask = (Word{1} << BAILEY_SLOT_TAG_SHIFT) - 1;  // segment and offset
 
@@ -37,7 +36,6 @@ constexpr std::uint64_t offset_of(Word slot) { return (slot & 0xffff'ffff) * BAI
 constexpr Word place_of(Word slot) { return slot & slot_place_mask; }
 
 // ---- hashing
-// --------------------------------------------------------------------------------------------------
 
 // Where a key belongs: its bucket and the tag that its slot carries (never 0, so that no slot is 0).
 struct Home {
@@ -47,7 +45,6 @@ struct Home {
 Home home_of(std::string_view key, const Geometry& geometry);
 
 // ---- chains
-// ---------------------------------------------------------------------------------------------------
 
 // The index in memory. Pointers are computed from the trusted geometry; links are checked against it.
 class Index {

@@ -26,7 +26,6 @@
 namespace bailey::table {
 
 // ---- words
-// ----------------------------------------------------------------------------------------------------
 
 constexpr Word record_word(std::uint64_t version) { return version << 1; }
 constexpr bool busy(Word word) { return (word & 1) != 0 || word == 0; }
@@ -49,7 +48,6 @@ inline Word* page_words(const pool::Extent& extent) {
 }
 
 // ---- finding
-// --------------------------------------------------------------------------------------------------
 
 // A block that a slot leads to, within the bounds of its segment.
 struct Block {
@@ -94,13 +92,13 @@ inline Place locate(const pool::Extent& extent, Word slot, Block& block) {
 }
 
 // ---- reading
-// --------------------------------------------------------------------------------------------------
 
 enum class Seen : std::uint8_t {
   match,      // the key's record, validated
   other_key,  // a whole record of another key
   changed,    // replaced or being written: look at the slot again
   forged,     // nothing that a writer following the protocol leaves
+  failed,     // its segment could not be mapped; the caller knows the error
 };
 
 struct Lengths {

@@ -71,7 +71,6 @@ const Counters& Table::counters() const { return state_->counters; }
 const Geometry& Table::geometry() const { return state_->geometry; }
 
 // ---- reading
-// --------------------------------------------------------------------------------------------------
 
 // One lookup. `sink(bytes)` says where the value goes, null where it does not fit: then `found.bytes` has its
 // size.
@@ -224,13 +223,14 @@ void Table::State::prefetch_record(const Index& index, const Home& home, std::ui
 }
 
 // ---- writing
-// --------------------------------------------------------------------------------------------------
 
 Result<std::uint64_t> Table::State::write(Op op, std::string_view what, std::string_view key,
                                           std::string_view value, std::uint64_t expected) {
-  BAILEY_TRY(check_key(key));
-  BAILEY_TRY(check_value(value));
-  if (!writer)
+  if (key.size() > key_bytes_max || value.size() > value_bytes_max) [[unlikely]] {
+    BAILEY_TRY(check_key(key));
+    BAILEY_TRY(check_value(value));
+  }
+  if (!writer) [[unlikely]]
     return fail(Code::denied, By::library,
                 fmt::format("{} refused: this table was opened for reading only", what),
                 "open it for writing; that needs the right rw");

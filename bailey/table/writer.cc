@@ -29,6 +29,11 @@ std::unexpected<Error> contended() {
               fmt::format("gave up after {} attempts against other writers", attempts_max), "try again");
 }
 
+std::unexpected<Error> corrupt_index() {
+  return fail(Code::corrupt, By::peer, "corrupt index: a chain is a circle or leads out of the index",
+              "bailey region check tells what is readable");
+}
+
 }  // namespace
 
 Writer::Writer(pool::View& view, const Geometry& geometry, Counters& counters)
@@ -39,15 +44,11 @@ Writer::Writer(pool::View& view, const Geometry& geometry, Counters& counters)
       heap_(view, shared_) {}
 
 // ---- versions and announcements
-// -------------------------------------------------------------------------------
 
-Result<std::uint64_t> Writer::next_version() {
-  if (counter_ == 0xffff'ffff) {
-    BAILEY_TRY(view_.renew_writer_id());
-    counter_ = 0;
-  }
-  ++counter_;
-  return std::uint64_t{view_.writer()} << 32 | counter_;
+bool Writer::renew_counter() {
+  if (keep_failure(view_.renew_writer_id())) return false;
+  counter_ = 0;
+  return true;
 }
 
 void Writer::announce(Word slot) {
@@ -63,9 +64,7 @@ void Writer::withdraw_announcement() {
 
 // The slot led to this record and no longer does: whose garbage is it?
 void Writer::unlinked(Word slot) {
-  if (heap_.owns(slot)) {
-    heap_.release(slot);
-  } else if (shared_) {
+  if (!heap_.release(slot) && shared_) {
     bailey_desk* desk = heap_.desk();
     Word head = medium::load_relaxed(&desk->hints_head);
     medium::store_relaxed(&desk->hints[head % BAILEY_HINTS], place_of(slot));
@@ -79,17 +78,19 @@ Status Writer::refresh() {
 }
 
 // ---- searching
-// ------------------------------------------------------------------------------------------------
 
 // What a slot's record is to `key`; never copies its value.
-Result<Seen> Writer::examine(Word* slot, Word seen, std::string_view key, std::uint64_t* version) {
-  auto extent = view_.find(segment_of(seen));
-  if (!extent) {
-    if (extent.error().code != Code::not_found) return std::unexpected(std::move(extent).error());
-    return load_acquire(slot) == seen ? Seen::forged : Seen::changed;
+Seen Writer::examine(Word* slot, Word seen, std::string_view key, std::uint64_t* version) {
+  const pool::Extent* extent = &view_.extent(segment_of(seen));
+  if (extent->base == nullptr) [[unlikely]] {
+    auto mapped = view_.find(segment_of(seen));
+    if (!mapped && mapped.error().code == Code::not_found)
+      return load_acquire(slot) == seen ? Seen::forged : Seen::changed;
+    if (keep_failure(std::move(mapped))) return Seen::failed;
+    extent = &view_.extent(segment_of(seen));
   }
   Block block;
-  switch (locate(**extent, seen, block)) {
+  switch (locate(*extent, seen, block)) {
     case Place::stale:
       return Seen::changed;
     case Place::forged:
@@ -103,9 +104,9 @@ Result<Seen> Writer::examine(Word* slot, Word seen, std::string_view key, std::u
   return outcome;
 }
 
-Result<Writer::Search> Writer::search(const Home& home, std::string_view key) {
+bool Writer::search(const Home& home, std::string_view key, Search& found) {
   Index index(view_.index(), geometry_);
-  Search found;
+  found = Search{};
   unsigned attempts = 0;
   Walk walk(index, home.bucket);
   while (Word* slot = walk.slot()) {
@@ -119,36 +120,34 @@ Result<Writer::Search> Writer::search(const Home& home, std::string_view key) {
       continue;
     }
     view_.step(pool::Step::slot_loaded);
-    if (shared_) {
-      announce(seen);
-      if (load_acquire(slot) != seen) {
-        ++counters_.retries;
-        if (++attempts > attempts_max) return contended();
-        continue;
-      }
-    }
+    Seen what = Seen::changed;
     std::uint64_t version = 0;
-    switch (BAILEY_TRY(examine(slot, seen, key, &version))) {
+    if (shared_) announce(seen);
+    if (!shared_ || load_acquire(slot) == seen) what = examine(slot, seen, key, &version);
+    switch (what) {
       case Seen::match:
         found.hit = {slot, seen, version};
-        return found;
-      case Seen::other_key:
-        walk.next();
-        break;
+        return true;
+      case Seen::failed:
+        return false;
       case Seen::forged:
         ++counters_.forged_entries;
+        [[fallthrough]];
+      case Seen::other_key:
         walk.next();
         break;
       case Seen::changed:
         ++counters_.retries;
-        if (++attempts > attempts_max) return contended();
+        if (++attempts > attempts_max) {
+          failure_ = contended().error();
+          return false;
+        }
         break;
     }
   }
-  if (walk.corrupt())
-    return fail(Code::corrupt, By::peer, "corrupt index: a chain is a circle or leads out of the index",
-                "bailey region check tells what is readable");
-  return found;
+  if (!walk.corrupt()) return true;
+  failure_ = corrupt_index().error();
+  return false;
 }
 
 void Writer::prefetch_bucket(const Home& home) const {
@@ -168,15 +167,22 @@ void Writer::prefetch_record(const Home& home) const {
 }
 
 // ---- writing
-// --------------------------------------------------------------------------------------------------
 
 // Fills a block; complete, but no slot leads to it yet.
-Status Writer::prepare(OwnBlock& block, std::string_view key, std::string_view value,
-                       std::uint64_t& version) {
-  if (block.record != nullptr) return {};
+bool Writer::prepare(OwnBlock& block, std::string_view key, std::string_view value, std::uint64_t& version) {
+  if (counter_ == 0xffff'ffff && !renew_counter()) [[unlikely]]
+    return false;
+  version = std::uint64_t{view_.writer()} << 32 | ++counter_;
   std::uint64_t bytes = record_bytes(key.size(), value.size());
-  version = BAILEY_TRY(next_version());
-  block = BAILEY_TRY(allocate(bytes));
+  if (heap_.limbo() >= limbo_batch && keep_failure(collect())) return false;
+  if (!heap_.allocate(bytes, block)) [[unlikely]] {
+    auto found = allocate_after_reclaim(bytes);
+    if (!found) {
+      failure_ = std::move(found).error();
+      return false;
+    }
+    block = *found;
+  }
   auto* words = reinterpret_cast<Word*>(block.record);
   // The word is busy since the block was freed; what follows must not be seen before that.
   std::atomic_thread_fence(std::memory_order_release);
@@ -186,36 +192,33 @@ Status Writer::prepare(OwnBlock& block, std::string_view key, std::string_view v
   medium::copy_in(key_at + medium::padded(key.size()), value.data(), value.size());
   store_release(words, record_word(version));
   view_.step(pool::Step::record_written);
-  return {};
+  return true;
 }
 
 Result<std::uint64_t> Writer::write(Op op, std::string_view key, std::string_view value,
                                     std::uint64_t expected_version) {
-  if (!view_.current()) BAILEY_TRY(refresh());
-  BAILEY_TRY(open_desk());
   Home home = home_of(key, geometry_);
+  prefetch_bucket(home);
+  if (!view_.current()) [[unlikely]]
+    BAILEY_TRY(refresh());
+  if (heap_.desk() == nullptr) [[unlikely]]
+    BAILEY_TRY(open_desk());
   if (op != Op::erase) heap_.prefetch(record_bytes(key.size(), value.size()));
   OwnBlock block;
   std::uint64_t version = 0;
-  // The outcome of an operation that changes nothing; the block goes back and nobody is held up by our desk.
-  auto settle_without = [&](Code code) -> Result<std::uint64_t> {
+  // The end of an operation that changes nothing: the block goes back, and nobody is held up by our desk.
+  auto leave = [&] {
     if (block.record != nullptr) heap_.cancel(block);
     withdraw_announcement();
-    return fail(code);
-  };
-  auto give_up = [&](Error error) -> Result<std::uint64_t> {
-    if (block.record != nullptr) heap_.cancel(block);
-    withdraw_announcement();
-    return std::unexpected(std::move(error));
   };
   for (unsigned attempt = 0; attempt < attempts_max; ++attempt) {
     if (attempt > 0) {
       ++counters_.retries;
       for (unsigned i = 0; i < attempt * 16; ++i) pause();
     }
-    auto searched = search(home, key);
-    if (!searched) return give_up(std::move(searched).error());
-    const Hit hit = searched->hit;
+    Search found;
+    if (!search(home, key, found)) break;
+    const Hit& hit = found.hit;
     bool writes = false;
     Code refusal{};
     if (hit.slot != nullptr) {
@@ -226,35 +229,43 @@ Result<std::uint64_t> Writer::write(Op op, std::string_view key, std::string_vie
       writes = op == Op::put || op == Op::insert || (op == Op::put_if_version && expected_version == 0);
       refusal = Code::not_found;
     }
-    if (!view_.current()) {
-      if (auto fresh = refresh(); !fresh) return give_up(std::move(fresh).error());
+    if (!view_.current()) [[unlikely]] {
+      if (keep_failure(refresh())) break;
       continue;
     }
-    if (!writes) return settle_without(refusal);
-    if (op != Op::erase) {
+    if (!writes) {
+      leave();
+      return fail(refusal);
+    }
+    if (op != Op::erase && block.record == nullptr) {
       std::uint64_t moved = counters_.records_moved;
-      if (auto prepared = prepare(block, key, value, version); !prepared)
-        return give_up(std::move(prepared).error());
+      if (!prepare(block, key, value, version)) break;
       // Allocation may have moved records to reclaim space, this one among them, and has used the desk for
       // it.
-      if (counters_.records_moved != moved) continue;
+      if (counters_.records_moved != moved ||
+          (shared_ && hit.slot != nullptr && announced_now_ != place_of(hit.seen)))
+        continue;
     }
     Word final_value =
         op == Op::erase ? 0 : make_slot(home.tag, segment_of(block.place), offset_of(block.place));
-    auto outcome =
-        hit.slot != nullptr ? replace(hit, final_value) : insert(home, *searched, final_value, key);
-    if (!outcome) return give_up(std::move(outcome).error());
-    if (*outcome == Outcome::again) continue;
+    Outcome outcome = hit.slot != nullptr ? replace(hit, final_value) : insert(home, found, final_value, key);
+    if (outcome == Outcome::failed) break;
+    if (outcome == Outcome::again) {
+      if (attempt + 1 == attempts_max) failure_ = contended().error();
+      continue;
+    }
     withdraw_announcement();
     // Published. If the grant ended meanwhile the caller hears that; whether others saw the write is open
     // then.
-    if (!view_.current()) BAILEY_TRY(view_.attend());
+    if (!view_.current()) [[unlikely]]
+      BAILEY_TRY(view_.attend());
     return version;
   }
-  return give_up(contended().error());
+  leave();
+  return std::unexpected(std::exchange(failure_, contended().error()));
 }
 
-Result<Writer::Outcome> Writer::replace(const Hit& hit, Word desired) {
+Writer::Outcome Writer::replace(const Hit& hit, Word desired) {
   view_.step(pool::Step::before_publish);
   if (shared_) {
     if (!medium::cas(hit.slot, hit.seen, desired)) return Outcome::again;
@@ -266,12 +277,10 @@ Result<Writer::Outcome> Writer::replace(const Hit& hit, Word desired) {
   return Outcome::done;
 }
 
-Result<Writer::Outcome> Writer::insert(const Home& home, Search& search, Word slot_value,
-                                       std::string_view key) {
+Writer::Outcome Writer::insert(const Home& home, Search& search, Word slot_value, std::string_view key) {
   if (search.empty == nullptr) {
     Index index(view_.index(), geometry_);
-    BAILEY_TRY(index.extend(home.bucket, view_));
-    return Outcome::again;
+    return keep_failure(index.extend(home.bucket, view_)) ? Outcome::failed : Outcome::again;
   }
   if (!shared_) {
     view_.step(pool::Step::before_publish);
@@ -282,8 +291,8 @@ Result<Writer::Outcome> Writer::insert(const Home& home, Search& search, Word sl
   Word tentative_value = slot_value | BAILEY_SLOT_TENTATIVE;
   if (!medium::cas(search.empty, 0, tentative_value)) return Outcome::again;
   view_.step(pool::Step::tentative_placed);
-  auto settled = settle(home, search.empty, search.empty_position, tentative_value, key);
-  if (!settled || *settled == Outcome::again) {
+  Outcome settled = settle(home, search.empty, search.empty_position, tentative_value, key);
+  if (settled != Outcome::done) {
     medium::cas(search.empty, tentative_value, 0);  // it may be cleared already
     return settled;
   }
@@ -295,8 +304,8 @@ Result<Writer::Outcome> Writer::insert(const Home& home, Search& search, Word sl
 
 // Looks through the chain after the own tentative slot stands in it. done: nobody else has the key or
 // precedence.
-Result<Writer::Outcome> Writer::settle(const Home& home, Word* own_slot, unsigned own_position,
-                                       Word tentative_value, std::string_view key) {
+Writer::Outcome Writer::settle(const Home& home, Word* own_slot, unsigned own_position, Word tentative_value,
+                               std::string_view key) {
   Index index(view_.index(), geometry_);
   unsigned attempts = 0;
   Walk walk(index, home.bucket);
@@ -317,65 +326,70 @@ Result<Writer::Outcome> Writer::settle(const Home& home, Word* own_slot, unsigne
       ++attempts;  // look at the slot again: it may have become final meanwhile
     } else {
       announce(seen);
-      if (load_acquire(slot) == seen) {
-        switch (BAILEY_TRY(examine(slot, seen, key, nullptr))) {
-          case Seen::match:
-            return Outcome::again;
-          case Seen::changed:
-            ++attempts;
-            break;
-          case Seen::forged:
-            ++counters_.forged_entries;
-            [[fallthrough]];
-          case Seen::other_key:
-            walk.next();
-            break;
-        }
-      } else {
-        ++attempts;
+      Seen what = load_acquire(slot) == seen ? examine(slot, seen, key, nullptr) : Seen::changed;
+      switch (what) {
+        case Seen::match:
+          return Outcome::again;
+        case Seen::failed:
+          return Outcome::failed;
+        case Seen::changed:
+          ++attempts;
+          break;
+        case Seen::forged:
+          ++counters_.forged_entries;
+          [[fallthrough]];
+        case Seen::other_key:
+          walk.next();
+          break;
       }
     }
-    if (attempts > attempts_max) return contended();
+    if (attempts > attempts_max) {
+      failure_ = contended().error();
+      return Outcome::failed;
+    }
   }
-  if (walk.corrupt())
-    return fail(Code::corrupt, By::peer, "corrupt index: a chain is a circle or leads out of the index");
-  return Outcome::done;
+  if (!walk.corrupt()) return Outcome::done;
+  failure_ = corrupt_index().error();
+  return Outcome::failed;
 }
 
 // ---- space
-// ----------------------------------------------------------------------------------------------------
 
 Status Writer::open_desk() {
-  if (heap_.desk() != nullptr) return {};
   auto grown = heap_.grow(1);
   if (!grown) return grown;
   ++counters_.segments_created;
   return evacuate_sparse(segments_emptied_per_new, false);
 }
 
+// For moves: from what is free, without reclaiming.
 Result<OwnBlock> Writer::allocate(std::uint64_t bytes) {
-  if (heap_.limbo() >= limbo_batch && !moving_) BAILEY_TRY(collect());
-  if (auto block = heap_.allocate(bytes)) return *block;
-  if (moving_) return fail(Code::quota);
+  OwnBlock block;
+  if (heap_.allocate(bytes, block)) return block;
+  return fail(Code::quota);
+}
+
+Result<OwnBlock> Writer::allocate_after_reclaim(std::uint64_t bytes) {
+  OwnBlock block;
   BAILEY_TRY(reclaim(false));
-  if (auto block = heap_.allocate(bytes)) return *block;
+  if (heap_.allocate(bytes, block)) return block;
   auto grown = heap_.grow(bytes);
   if (grown) {
     ++counters_.segments_created;
     BAILEY_TRY(evacuate_sparse(segments_emptied_per_new, false));
-    if (auto block = heap_.allocate(bytes)) return *block;
+    if (heap_.allocate(bytes, block)) return block;
   } else if (grown.error().code != Code::quota && grown.error().code != Code::no_space) {
     return std::unexpected(std::move(grown).error());
   }
   BAILEY_TRY(reclaim(true));
   for (unsigned round = 0; round < compactions_most; ++round) {
-    if (auto block = heap_.allocate(bytes)) return *block;
+    if (heap_.allocate(bytes, block)) return block;
     if (!BAILEY_TRY(compact_own(bytes))) break;
   }
   // Evacuation may have made room for the segment that was refused.
   if (!grown) grown = heap_.grow(bytes);
   if (grown) {
-    if (auto block = heap_.allocate(bytes)) return *block;
+    if (heap_.allocate(bytes, block)) return block;
     return fail(Code::quota, By::library, "no block was free after all space was reclaimed");
   }
   return std::unexpected(std::move(grown).error());
@@ -451,7 +465,7 @@ Status Writer::read_hints() {
       Word place = place_of(load_acquire(&peer.at->hints[peer.hints_read % BAILEY_HINTS]));
       if (!heap_.owns(place)) continue;
       if (busy(medium::load_relaxed(reinterpret_cast<Word*>(heap_.at(place).record)))) continue;
-      if (!BAILEY_TRY(referenced(place))) heap_.release(place);
+      if (!BAILEY_TRY(referenced(place))) (void)heap_.release(place);
     }
   }
   return {};
@@ -469,7 +483,7 @@ void Writer::sweep() {
   ++counters_.sweeps;
   heap_.for_each_complete([this](Word place) {
     auto live = referenced(place);
-    if (live && !*live) heap_.release(place);
+    if (live && !*live) (void)heap_.release(place);
   });
   bytes_at_last_sweep_ = heap_.bytes_live();
 }
@@ -481,7 +495,6 @@ Result<bool> Writer::compact_own(std::uint64_t bytes) {
   auto pages = static_cast<std::uint32_t>((bytes + BAILEY_PAGE_BYTES - 1) / BAILEY_PAGE_BYTES);
   auto chosen = heap_.sparsest_pages(one_page ? 1 : pages);
   if (!chosen) return false;
-  moving_ = true;
   bool moved_all = true;
   for (Word place : *chosen) {
     OwnBlock own = heap_.at(place);
@@ -491,7 +504,6 @@ Result<bool> Writer::compact_own(std::uint64_t bytes) {
     moved_all = move_record(from, place).has_value();
     if (!moved_all) break;
   }
-  moving_ = false;
   if (shared_) BAILEY_TRY(collect());
   heap_.trim();
   return moved_all;

@@ -54,16 +54,24 @@ class Writer {
     Word* empty = nullptr;  // the first empty slot of the chain
     unsigned empty_position = 0;
   };
-  enum class Outcome : std::uint8_t { done, again };
+  enum class Outcome : std::uint8_t { done, again, failed };
 
-  Result<Search> search(const Home& home, std::string_view key);
-  Result<Seen> examine(Word* slot, Word seen, std::string_view key, std::uint64_t* version);
-  Status prepare(OwnBlock& block, std::string_view key, std::string_view value, std::uint64_t& version);
-  Result<Outcome> replace(const Hit& hit, Word desired);
-  Result<Outcome> insert(const Home& home, Search& search, Word slot_value, std::string_view key);
-  Result<Outcome> settle(const Home& home, Word* own_slot, unsigned own_position, Word tentative_value,
-                         std::string_view key);
-  Result<std::uint64_t> next_version();
+  // What runs at every write returns words, not Results: an Error is built where there is one, and waits in
+  // failure_.
+  bool search(const Home& home, std::string_view key, Search& found);
+  Seen examine(Word* slot, Word seen, std::string_view key, std::uint64_t* version);
+  bool prepare(OwnBlock& block, std::string_view key, std::string_view value, std::uint64_t& version);
+  Outcome replace(const Hit& hit, Word desired);
+  Outcome insert(const Home& home, Search& search, Word slot_value, std::string_view key);
+  Outcome settle(const Home& home, Word* own_slot, unsigned own_position, Word tentative_value,
+                 std::string_view key);
+  bool renew_counter();
+  template <class T>
+  bool keep_failure(Result<T>&& result) {
+    if (result) return false;
+    failure_ = std::move(result).error();
+    return true;
+  }
   Status refresh();
 
   void announce(Word slot);
@@ -72,6 +80,7 @@ class Writer {
 
   // Space.
   Result<OwnBlock> allocate(std::uint64_t bytes);
+  Result<OwnBlock> allocate_after_reclaim(std::uint64_t bytes);
   Status open_desk();
   Status reclaim(bool pressed);
   Status collect();
@@ -99,9 +108,9 @@ class Writer {
   bool shared_;
   Heap heap_;
   std::uint32_t counter_ = 0;
+  Error failure_;
   Word announced_now_ = 0;
   std::uint64_t bytes_at_last_sweep_ = 0;
-  bool moving_ = false;  // inside evacuation: allocate() must not start another
 
   // Other writers and dead ones, as of membership_.
   struct Peer {
