@@ -19,6 +19,7 @@
 #include <string>
 #include <vector>
 
+#include "bailey/base/bytes.h"
 #include "bailey/base/fd.h"
 #include "bailey/pool/plain.h"
 #include "bailey/table/history.h"
@@ -27,7 +28,7 @@
 namespace bailey::table {
 
 // What a child tells its parent.
-struct Board {
+struct alignas(cache_line_bytes) Board {
   std::atomic<std::uint32_t> writer;  // its view's writer id
   std::atomic<std::uint64_t> contended;
   std::atomic<std::uint64_t> refused;  // no space, quota, index full
@@ -66,7 +67,7 @@ class Stage {
     return std::move(*result);
   }
 
-  struct Shared {
+  struct alignas(cache_line_bytes) Shared {
     std::atomic<std::uint32_t> ready;
     std::atomic<std::uint32_t> go;
     std::atomic<std::uint32_t> stop;
@@ -401,7 +402,7 @@ class Client {
   std::uint64_t values_ = 0;
 };
 
-// ---- processes -----------------------------------------------------------------------------------
+// ---- processes
 
 // A child that runs `body` and exits. One that hangs is ended by its alarm, which the parent sees as its
 // death.
