@@ -279,9 +279,9 @@ void TableCheck::finish() {
       damage("two slots lead to one record",
              fmt::format("segment {}, offset {:#x}", table::segment_of(places_[i].slot),
                          table::offset_of(places_[i].slot)));
-  for (auto& [problem, finding] : findings_) report_.findings.push_back(std::move(finding));
-  std::ranges::stable_sort(report_.findings, {},
-                           [](const Finding& f) { return f.grade != Finding::Grade::damage; });
+  for (auto grade : {Finding::Grade::damage, Finding::Grade::note})
+    for (auto& [problem, finding] : findings_)
+      if (finding.grade == grade) report_.findings.push_back(finding);
   report_.findings.push_back(
       {Finding::Grade::note,
        "records carry no checksum: whether a value is what its writer meant is not checked",
