@@ -357,6 +357,11 @@ Writer::Outcome Writer::settle(const Home& home, Word* own_slot, unsigned own_po
 
 Status Writer::open_desk() {
   auto grown = heap_.grow(1);
+  if (!grown && (grown.error().code == Code::quota || grown.error().code == Code::no_space)) {
+    // Perhaps the dead hold it all, and some of their segments are garbage from end to end.
+    BAILEY_TRY(evacuate_sparse(~0u, true));
+    grown = heap_.grow(1);
+  }
   if (!grown) return grown;
   ++counters_.segments_created;
   return evacuate_sparse(segments_emptied_per_new, false);
@@ -376,23 +381,28 @@ Result<OwnBlock> Writer::allocate_after_reclaim(std::uint64_t bytes) {
   auto grown = heap_.grow(bytes);
   if (grown) {
     ++counters_.segments_created;
-    BAILEY_TRY(evacuate_sparse(segments_emptied_per_new, false));
-    if (heap_.allocate(bytes, block)) return block;
-  } else if (grown.error().code != Code::quota && grown.error().code != Code::no_space) {
-    return std::unexpected(std::move(grown).error());
+    // The block first: what is moved could fill the segment.
+    if (!heap_.allocate(bytes, block))
+      return fail(Code::corrupt, By::broker,
+                  "a new segment has no room for the record that it was asked for");
+    if (auto evacuated = evacuate_sparse(segments_emptied_per_new, false); !evacuated) {
+      heap_.cancel(block);
+      return std::unexpected(std::move(evacuated).error());
+    }
+    return block;
   }
+  if (grown.error().code != Code::quota && grown.error().code != Code::no_space)
+    return std::unexpected(std::move(grown).error());
   BAILEY_TRY(reclaim(true));
   for (unsigned round = 0; round < compactions_most; ++round) {
     if (heap_.allocate(bytes, block)) return block;
     if (!BAILEY_TRY(compact_own(bytes))) break;
   }
   // Evacuation may have made room for the segment that was refused.
-  if (!grown) grown = heap_.grow(bytes);
-  if (grown) {
-    if (heap_.allocate(bytes, block)) return block;
-    return fail(Code::quota, By::library, "no block was free after all space was reclaimed");
-  }
-  return std::unexpected(std::move(grown).error());
+  BAILEY_TRY(heap_.grow(bytes));
+  ++counters_.segments_created;
+  if (heap_.allocate(bytes, block)) return block;
+  return fail(Code::corrupt, By::broker, "a new segment has no room for the record that it was asked for");
 }
 
 // Looks for free blocks in one's own segments. `pressed`: all that can be done, however long it takes.
