@@ -7,8 +7,18 @@
 #include <optional>
 #include <tuple>
 
-// The library's code is compiled here, with our bound on nesting and without exceptions, so that the fuzzer
-// sees into it.
+// The library's code is compiled here: with our bound on nesting, without exceptions for mistakes, and with
+// its assertions as a throw. It asserts what hostile text can break ("x = [}"), and with NDEBUG assumes it
+// instead, which would be undefined; its parser is written to be left by a throw, since that is how it
+// reports mistakes by default.
+namespace bailey::policy {
+namespace {
+struct LibraryDoubt {};
+[[noreturn]] void doubt() { throw LibraryDoubt{}; }
+}  // namespace
+}  // namespace bailey::policy
+#undef NDEBUG
+#define TOML_ASSERT(expression) ((expression) ? static_cast<void>(0) : ::bailey::policy::doubt())
 #define TOML_HEADER_ONLY 1
 #define TOML_EXCEPTIONS 0
 #define TOML_MAX_NESTED_VALUES 32
@@ -228,6 +238,26 @@ std::string join(const std::vector<Line>& lines, std::size_t count) {
   return text;
 }
 
+// Nothing where the library meets what it does not expect.
+std::optional<toml::parse_result> parse_toml(const std::string& text) {
+  try {
+    return toml::parse(text);
+  } catch (const LibraryDoubt&) {
+    return std::nullopt;
+  }
+}
+
+// The line at which the library loses its way. It reads from the front, so that shorter texts do no harm
+// until that line is in them.
+std::size_t doubtful_line(const std::vector<Line>& lines) {
+  std::size_t good = 0, bad = lines.size();
+  while (bad - good > 1) {
+    std::size_t middle = good + (bad - good) / 2;
+    (parse_toml(join(lines, middle)) ? good : bad) = middle;
+  }
+  return bad - 1;
+}
+
 // The name between the last two single quotes of the library's message.
 std::string quoted_name(std::string_view description) {
   std::size_t end = description.rfind('\'');
@@ -253,9 +283,9 @@ void report_duplicate(const std::vector<Line>& lines, std::size_t index, std::st
   }
   std::string last_part = name.substr(name.rfind('.') + 1);
   std::string hint = "keep one of them";
-  auto before = toml::parse(join(lines, index));
-  if (before) {
-    Node root = convert(before.table());
+  auto before = parse_toml(join(lines, index));
+  if (before && *before) {
+    Node root = convert(before->table());
     const Entry* earlier = find_earlier(root, last_part, number);
     if (earlier != nullptr) hint = fmt::format("first given at line {}; keep one of them", earlier->at.line);
   }
@@ -323,17 +353,23 @@ Document read_document(std::string_view text, Diagnostics& out) {
   document.whole = true;
   std::vector<std::uint32_t> stand_ins;  // lines whose header was replaced
   for (unsigned pass = 0; pass <= recoveries_max; ++pass) {
-    auto parsed = toml::parse(join(*lines, lines->size()));
-    if (parsed) {
-      document.root = convert(parsed.table());
+    auto parsed = parse_toml(join(*lines, lines->size()));
+    if (parsed && *parsed) {
+      document.root = convert(parsed->table());
       std::erase_if(document.root.entries, [&](const Entry& entry) {
         return std::find(stand_ins.begin(), stand_ins.end(), entry.at.line) != stand_ins.end();
       });
       document.readable = true;
       return document;
     }
-    Position at = place(parsed.error().source());
-    std::string_view description = parsed.error().description();
+    Position at;
+    std::string_view description = "this line makes no sense";
+    if (parsed) {
+      at = place(parsed->error().source());
+      description = parsed->error().description();
+    } else {
+      at.line = static_cast<std::uint32_t>(doubtful_line(*lines) + 1);
+    }
     std::size_t index = std::clamp<std::size_t>(at.line, 1, lines->size()) - 1;
     Line& line = (*lines)[index];
     bool duplicate = description.find("cannot redefine") != std::string_view::npos;
