@@ -1,0 +1,58 @@
+// What the subcommands of `bailey` share: exit statuses, how errors are told, how a session is made.
+//
+// Thread safety: one thread; for the program's main.
+#pragma once
+
+#include <CLI/App.hpp>
+#include <cstdint>
+#include <functional>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <string_view>
+
+#include "bailey/base/error.h"
+#include "bailey/session/session.h"
+
+namespace bailey::tools {
+
+enum Exit : int {
+  exit_ok = 0,
+  exit_failed = 1,  // refused, or failed; the reason is on standard error
+  exit_usage = 2,   // the command line is wrong; nothing was tried
+};
+
+// Tells an error on standard error, as one paragraph; the status to exit with.
+int told(const Error& error);
+int told(const Status& status);
+
+// Runs `work` when the subcommand was given; its value is the exit status.
+void on_run(CLI::App* command, int& status, std::function<int()> work);
+
+// How to reach a broker, and as whom.
+struct Reach {
+  std::string socket;
+  std::string key_file;
+  std::string broker_key;
+  unsigned timeout_ms = session::timeout_ms_default;
+
+  Result<Session> connect() const;
+};
+void add_reach_options(CLI::App* command, Reach& reach);
+
+// A field of bytes in JSON: {"NAME": "text"}, or {"NAME_base64": "..."} where they are not UTF-8.
+void set_bytes(nlohmann::json& object, const std::string& name, std::string_view bytes);
+// Bytes for a terminal: what is not printable ASCII, tab and backslash included, as \xNN.
+std::string printable(std::string_view bytes);
+
+// One function a subcommand, each in its own file.
+void add_serve(CLI::App& app, int& status);
+void add_principal(CLI::App& app, int& status);
+void add_policy(CLI::App& app, int& status);
+void add_table(CLI::App& app, int& status);
+void add_region(CLI::App& app, int& status);
+void add_status(CLI::App& app, int& status);
+void add_pool(CLI::App& app, int& status);
+void add_bench(CLI::App& app, int& status);
+void add_demo(CLI::App& app, int& status);
+
+}  // namespace bailey::tools

@@ -1,0 +1,52 @@
+// `bailey`: the command. Each subcommand is a file of this folder.
+#include <CLI/App.hpp>
+#include <CLI/Config.hpp>
+#include <CLI/Formatter.hpp>
+#include <exception>
+
+#include "bailey/base/log.h"
+#include "tools/bailey/command.h"
+
+namespace {
+
+constexpr const char* about =
+    "Bailey is protected shared memory: a broker gives processes exactly the pieces of one pool that a\n"
+    "policy grants them.\n\n"
+    "  bailey demo                        see it work, in under a minute\n"
+    "  bailey serve --demo                a broker to try things on; it prints what to type\n"
+    "  bailey principal add alice         make alice a key, and the policy lines for her\n"
+    "  bailey policy check policy.toml    every mistake of a policy with its line\n"
+    "  bailey serve --policy policy.toml  a broker of your own\n"
+    "  bailey table put orders key value  use a table\n"
+    "  bailey status                      what is protected, by whom, and what is not stopped\n\n"
+    "Exit status: 0 done, 1 refused or failed (the reason is on standard error), 2 wrong usage.";
+
+}  // namespace
+
+int main(int count, char** arguments) {
+  using namespace bailey::tools;
+  int status = exit_ok;
+  try {
+    CLI::App app(about, "bailey");
+    app.require_subcommand(1);
+    app.set_version_flag("--version", "bailey " + std::string(bailey::session::version()));
+    add_demo(app, status);
+    add_serve(app, status);
+    add_principal(app, status);
+    add_policy(app, status);
+    add_table(app, status);
+    add_region(app, status);
+    add_status(app, status);
+    add_pool(app, status);
+    add_bench(app, status);
+    try {
+      app.parse(count, arguments);
+    } catch (const CLI::ParseError& error) {
+      return app.exit(error) == 0 ? exit_ok : exit_usage;
+    }
+  } catch (const std::exception& error) {
+    fmt::print(stderr, "bailey: {}\n", error.what());
+    return exit_failed;
+  }
+  return status;
+}
