@@ -1,0 +1,17 @@
+// What reading a policy must be told by the broker: what this build has and enforces.
+#pragma once
+
+#include "bailey/policy/policy.h"
+
+namespace bailey::broker {
+
+inline policy::ParseContext parse_context(policy::Lookups lookups = policy::Lookups::of_system()) {
+  policy::ParseContext context;
+  context.kinds = {"table"};
+  // A region may ask for nothing; what it gets is `process` all the same, and the posture says so.
+  context.enforced = {"none", "process"};
+  context.lookups = std::move(lookups);
+  return context;
+}
+
+}  // namespace bailey::broker

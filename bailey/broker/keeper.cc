@@ -1,0 +1,206 @@
+#include "bailey/broker/keeper.h"
+
+#include <fmt/format.h>
+#include <poll.h>
+#include <sys/prctl.h>
+#include <sys/signalfd.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+
+#include "bailey/base/clock.h"
+#include "bailey/base/log.h"
+
+namespace bailey::broker {
+namespace {
+
+constexpr std::uint64_t janitor_pause_ns = 1'000'000'000;
+
+sigset_t our_signals() {
+  sigset_t signals;
+  sigemptyset(&signals);
+  for (int signal : {SIGTERM, SIGINT, SIGHUP, SIGCHLD}) sigaddset(&signals, signal);
+  return signals;
+}
+
+std::string how_it_died(pid_t pid) {
+  int status = 0;
+  if (::waitpid(pid, &status, 0) != pid) return "in an unknown way";
+  if (WIFSIGNALED(status)) return fmt::format("of signal {}", WTERMSIG(status));
+  return fmt::format("with status {}", WEXITSTATUS(status));
+}
+
+}  // namespace
+
+Keeper::~Keeper() {
+  stop_children();
+  if (signals_) ::sigprocmask(SIG_SETMASK, &before_, nullptr);
+}
+
+Status Keeper::block_signals() {
+  sigset_t signals = our_signals();
+  if (::sigprocmask(SIG_BLOCK, &signals, &before_) != 0) return fail_os(errno, "could not block signals");
+  signals_ = Fd(::signalfd(-1, &signals, SFD_CLOEXEC | SFD_NONBLOCK));
+  if (!signals_) return fail_os(errno, "could not make a signalfd");
+  return {};
+}
+
+// In the child `body` runs and its value is the exit status; nothing of the keeper's is undone there.
+Result<Keeper::Child> Keeper::fork_child(const std::function<int()>& body) {
+  std::fflush(nullptr);
+  pid_t pid = ::fork();
+  if (pid < 0) return fail_os(errno, "could not start a process");
+  if (pid == 0) {
+    int status = 1;
+    try {
+      status = body();
+    } catch (const std::exception& error) {
+      log::error("broker", "died of an exception: {}", error.what());
+    }
+    std::fflush(nullptr);
+    ::_exit(status);
+  }
+  // Ours and not reaped: the pid is its own.
+  Child child{pid, Fd(static_cast<int>(::syscall(SYS_pidfd_open, pid, 0)))};
+  if (!child.pidfd) {
+    int os = errno;
+    end(child, SIGKILL, 0);
+    return fail_os(os, "could not watch a process");
+  }
+  return child;
+}
+
+Status Keeper::start_broker() {
+  auto [ours, theirs] = BAILEY_TRY(protocol::Connection::pair());
+  line_ = std::move(ours);
+  ready_ = false;
+  setup_.first = !told_ready_;
+  setup_.held = &held_;
+  broker_ = BAILEY_TRY(fork_child([this, end = &theirs] {
+    line_.close();
+    signals_.reset();
+    auto served = Broker::run(setup_, Hold(std::move(*end)));
+    if (!served) log::error("broker", "{}", served.error().to_string());
+    return served ? 0 : 1;
+  }));
+  return {};
+}
+
+void Keeper::start_janitor() {
+  if (!options_.janitor || janitor_.pid > 0 || !ready_ || monotonic_ns() < janitor_at_ns_) return;
+  janitor_at_ns_ = monotonic_ns() + janitor_pause_ns;
+  auto started = fork_child([this] {
+    ::prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (::getppid() != setup_.keeper) return 1;
+    // A session like any other has nothing of the pool but what it is given.
+    held_.clear();
+    line_.close();
+    signals_.reset();
+    ::sigprocmask(SIG_SETMASK, &before_, nullptr);
+    return options_.janitor(running_.socket_path);
+  });
+  if (started)
+    janitor_ = std::move(*started);
+  else
+    log::warning("broker", "the janitor could not be started: {}", started.error().to_string());
+}
+
+void Keeper::take_messages() {
+  while (line_) {
+    auto received = line_.try_receive(1);
+    if (!received) {
+      line_.close();
+      return;
+    }
+    if (!*received) return;
+    on_message(std::move(**received));
+  }
+}
+
+void Keeper::on_message(protocol::Received received) {
+  std::size_t space = received.payload.find(' ');
+  std::string word = received.payload.substr(0, space);
+  std::string text = space == std::string::npos ? "" : received.payload.substr(space + 1);
+  if (word == "hold" && received.fds.size() == 1) {
+    held_[text] = std::move(received.fds.front());
+  } else if (word == "drop") {
+    held_.erase(text);
+  } else if (word == "failed") {
+    failed_ = text;
+  } else if (word == "ready") {
+    ready_ = true;
+    running_.broker = broker_.pid;
+    if (!std::exchange(told_ready_, true) && options_.ready) options_.ready(running_);
+  } else {
+    log::error("broker", "the keeper does not understand its broker's \"{}\"", word);
+  }
+}
+
+Status Keeper::broker_died() {
+  take_messages();  // what it said before it died counts
+  line_.close();
+  pid_t pid = std::exchange(broker_.pid, -1);
+  broker_.pidfd.reset();
+  std::string how = how_it_died(pid);
+  // A broker that can't begin at all is the operator's business, with its own words.
+  if (!told_ready_)
+    return fail(Code::unavailable, By::broker,
+                failed_.empty() ? fmt::format("the broker died {} while it started", how) : failed_);
+  std::uint64_t now = monotonic_ns();
+  deaths_ns_.push_back(now);
+  while (deaths_ns_.size() > deaths_max) deaths_ns_.pop_front();
+  log::warning("broker", "broker {} died {}; the next one takes over", pid, how);
+  if (deaths_ns_.size() == deaths_max && now - deaths_ns_.front() < deaths_window_ns)
+    return fail(
+        Code::unavailable, By::broker,
+        fmt::format("the broker died {} times within {} s, the last time {}{}{}; the pool is given up",
+                    deaths_max, deaths_window_ns / 1'000'000'000, how, failed_.empty() ? "" : ": ", failed_));
+  return start_broker();
+}
+
+Status Keeper::run() {
+  BAILEY_TRY(block_signals());
+  BAILEY_TRY(start_broker());
+  for (;;) {
+    std::array<pollfd, 4> ready{{{signals_.get(), POLLIN, 0},
+                                 {line_.fd(), POLLIN, 0},
+                                 {broker_.pidfd.get(), POLLIN, 0},
+                                 {janitor_.pidfd.get(), POLLIN, 0}}};
+    bool janitor_waits = options_.janitor && janitor_.pid < 0 && ready_;
+    if (::poll(ready.data(), ready.size(), janitor_waits ? 100 : -1) < 0 && errno != EINTR)
+      return fail_os(errno, "poll failed");
+    take_messages();
+    if (ready[2].revents != 0) BAILEY_TRY(broker_died());
+    if (ready[3].revents != 0) {
+      ::waitpid(std::exchange(janitor_.pid, -1), nullptr, 0);
+      janitor_.pidfd.reset();
+    }
+    signalfd_siginfo signal;
+    while (::read(signals_.get(), &signal, sizeof signal) == sizeof signal) {
+      if (signal.ssi_signo == SIGTERM || signal.ssi_signo == SIGINT) return {};
+      if (signal.ssi_signo == SIGHUP && broker_.pid > 0) ::kill(broker_.pid, SIGHUP);
+    }
+    start_janitor();
+  }
+}
+
+void Keeper::end(Child& child, int signal, int patience_ms) {
+  if (child.pid < 0) return;
+  ::kill(child.pid, signal);
+  pollfd dead{child.pidfd.get(), POLLIN, 0};
+  if (signal != SIGKILL && ::poll(&dead, 1, patience_ms) != 1) ::kill(child.pid, SIGKILL);
+  while (::waitpid(child.pid, nullptr, 0) < 0 && errno == EINTR) {}
+  child.pid = -1;
+  child.pidfd.reset();
+}
+
+void Keeper::stop_children() {
+  constexpr int patience_ms = 2000;
+  end(janitor_, SIGKILL, 0);
+  end(broker_, SIGTERM, patience_ms);
+}
+
+}  // namespace bailey::broker

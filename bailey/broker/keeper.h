@@ -1,0 +1,58 @@
+// The keeper: holds what must outlive a broker, and starts the next one when a broker dies.
+//
+// It reads two kinds of things: its own broker's messages (hold.h) and signals. It speaks with no client,
+// parses nothing that a client sent, and so has little to die of. Not thread-safe.
+#pragma once
+
+#include <signal.h>
+#include <sys/types.h>
+
+#include <deque>
+#include <optional>
+
+#include "bailey/broker/broker.h"
+#include "bailey/broker/serve.h"
+
+namespace bailey::broker {
+
+class Keeper {
+ public:
+  Keeper(const Setup& setup, const ServeOptions& options, Running running)
+      : setup_(setup), options_(options), running_(std::move(running)) {}
+  ~Keeper();
+
+  // Until SIGTERM or SIGINT, or until brokers die too often.
+  Status run();
+
+ private:
+  struct Child {
+    pid_t pid = -1;
+    Fd pidfd;
+  };
+  Status block_signals();
+  Status start_broker();
+  void start_janitor();
+  Result<Child> fork_child(const std::function<int()>& body);
+  void take_messages();
+  void on_message(protocol::Received received);
+  Status broker_died();
+  void stop_children();
+  static void end(Child& child, int signal, int patience_ms);
+
+  Setup setup_;
+  const ServeOptions& options_;
+  Running running_;
+  Fd signals_;
+  sigset_t before_{};
+  Held held_;
+  Child broker_;
+  Child janitor_;
+  std::uint64_t janitor_at_ns_ = 0;  // not sooner
+  protocol::Connection line_;
+  std::deque<std::uint64_t> deaths_ns_;
+  bool told_ready_ = false;
+  bool ready_ = false;  // the present broker is
+  std::string failed_;
+};
+
+}  // namespace bailey::broker

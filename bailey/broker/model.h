@@ -1,0 +1,130 @@
+// What the broker knows: regions, segments, sessions and what they have open. Plain data; the rules are in
+// the files named after each noun.
+//
+// The same rows are in the state database (state.h), which is written first. What is not stored is marked so:
+// it is found again, or it ends with the broker.
+#pragma once
+
+#include <sys/types.h>
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "bailey/base/fd.h"
+#include "bailey/base/identity.h"
+#include "bailey/broker/control_page.h"
+#include "bailey/broker/loop.h"
+#include "bailey/policy/decide.h"
+#include "bailey/protocol/messages.h"
+#include "bailey/table/table.h"
+
+namespace bailey::broker {
+
+using SegmentId = std::uint16_t;
+
+enum class SegmentState : std::uint8_t {
+  mapping = 1,  // its writer was given it and has not said that it has it mapped
+  open = 2,     // sealed; its writer lives
+  frozen = 3,   // its writer is gone, or disowned
+  retired = 4,  // given back; its number waits for those that may have it mapped
+};
+
+struct Segment {
+  SegmentId id = 0;
+  std::uint32_t region = 0;
+  std::uint32_t grant = 0;  // of its writer while mapping or open
+  std::uint32_t writer = 0;
+  std::uint64_t bytes = 0;
+  SegmentState state = SegmentState::mapping;
+  std::set<std::uint32_t> pending;  // retired: grants that have not said Dropped
+  Fd file;                          // not stored: read-write until sealed, then read-only
+};
+
+// An index file. A region has one; while a writer takes over or a writer is disowned, another is being made.
+struct IndexFile {
+  std::uint64_t generation = 0;  // 0: none
+  Fd file;                       // read-write while it is written by the broker or many; else read-only
+  Fd reader;                     // of a shared one: open for reading only
+};
+
+struct Region {
+  std::uint32_t number = 0;  // row in the control page
+  Id id{};
+  std::string name;
+  std::string kind;
+  std::uint64_t bytes = 0;  // index and segments together
+  table::Geometry geometry;
+  std::uint64_t index_bytes = 0;    // of the file
+  std::uint64_t segment_bytes = 0;  // of a usual segment
+  IndexFile index;
+  std::uint64_t generations = 0;  // given out
+  std::uint32_t writer = 0;       // exclusive: 1 + grant of who writes; 0 is nobody
+  bool disowned = false;          // a writer that was cut off may still hold the index: it is to be replaced
+
+  // Not stored.
+  bool making_index = false;  // the first one is being made
+  std::vector<std::function<void(Status)>> waiting_for_index;
+  struct Replacing {
+    bool copying = false;
+    bool again = false;                           // another writer was disowned while it was copied
+    std::set<std::uint32_t> waiting;              // writers that have not said Attend
+    std::map<std::uint32_t, std::uint64_t> held;  // grant -> number of the request that waits
+    Loop::Timer timer = 0;
+  };
+  std::unique_ptr<Replacing> replacing;
+};
+
+// A region that a session has open. Its number is that of its grant word.
+struct Open {
+  std::uint32_t grant = 0;
+  std::uint64_t session = 0;
+  std::uint32_t region = 0;
+  std::string principal;  // whose grant it is, for quotas; empty for the janitor
+  bool writable = false;
+  std::uint32_t writer = 0;
+  SegmentId desk = 0;                    // first segment of a writer
+  std::uint64_t pending_generation = 0;  // exclusive: the index that it was given and has not confirmed
+  std::string revoked;                   // why, or empty
+
+  // Not stored.
+  bool opening = false;          // not answered yet
+  std::uint64_t told = 0;        // value of the grant word that the session knows
+  std::uint64_t generation = 0;  // of the index that it knows; 0: unknown
+  policy::Quotas quotas;
+  IndexFile next;  // exclusive: as pending_generation says
+  Loop::Timer cut_off = 0;
+};
+
+// Tokens that come back at `rate` a second. No rate: no limit.
+struct Bucket {
+  std::uint32_t rate = 0;
+  double tokens = 0;
+  std::uint64_t at_ns = 0;
+  bool take(std::uint64_t now_ns);
+};
+
+struct Session {
+  std::uint64_t number = 0;
+  protocol::Nonce secret{};
+  pid_t pid = 0;
+  uid_t uid = 0;
+  policy::Verified who;
+  ProcessIdentity process;
+
+  // Not stored: follows from the policy, or from the connection.
+  std::vector<std::string> principals;
+  bool admin = false;
+  bool janitor = false;
+  Bucket bucket;
+  std::set<std::uint32_t> opens;
+  std::uint64_t peer = 0;  // 0: away since the broker was replaced
+  Fd pidfd;
+  Loop::Watch watch = 0;
+};
+
+}  // namespace bailey::broker
