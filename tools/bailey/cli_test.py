@@ -1,0 +1,293 @@
+#!/usr/bin/env python3
+"""Every subcommand of `bailey`: its good path, and what it says to bad input.
+
+    cli_test.py BAILEY
+"""
+
+import base64
+import json
+import os
+import stat
+import tempfile
+import unittest
+from pathlib import Path
+
+from support import ROOT, Broker, run
+
+POLICY = """
+[pool]
+name = "yard"
+medium = "{medium}"
+[principal.alice]
+identity = ["key:@alice.pub"]
+[principal.bob]
+identity = ["key:@bob.pub"]
+[region.orders]
+kind = "table"
+size = "16MiB"
+mode = "shared"
+{more}
+[[grant]]
+principal = "alice"
+region = "orders"
+rights = "rw"
+[[grant]]
+principal = "bob"
+region = "orders"
+rights = "r"
+"""
+
+
+class Alone(unittest.TestCase):
+    """What needs no broker."""
+
+    def setUp(self):
+        self.temporary = tempfile.TemporaryDirectory()
+        self.folder = Path(self.temporary.name)
+        self.addCleanup(self.temporary.cleanup)
+
+    def test_help_of_every_subcommand_has_an_example(self):
+        status, out, _ = run("--help")
+        self.assertEqual(status, 0)
+        for word in ("serve", "principal", "policy", "table", "region", "status", "pool", "bench", "demo"):
+            self.assertIn(word, out.decode())
+        for command in (["serve"], ["demo"], ["status"], ["principal", "add"], ["policy", "check"], ["policy", "apply"],
+                        ["table", "put"], ["table", "get"], ["table", "del"], ["table", "scan"], ["region", "list"],
+                        ["region", "check"], ["region", "inspect"], ["pool", "rm"], ["bench", "table"]):
+            status, out, _ = run(*command, "--help")
+            self.assertEqual(status, 0, command)
+            self.assertIn("Example:\n  bailey" if len(command) == 0 else "bailey " + " ".join(command), out.decode())
+
+    def test_wrong_usage_is_2(self):
+        for command in ([], ["cellar"], ["table"], ["table", "put", "orders"], ["table", "put", "orders", "k"],
+                        ["table", "put", "orders", "k", "v", "--stdin"], ["policy", "check"], ["principal", "add"],
+                        ["serve", "--demo", "--policy", "x"], ["table", "put", "o", "k", "v", "--insert", "--update"],
+                        ["bench", "table", "--medium", "memory:", "--mode", "odd"], ["bench", "table"]):
+            status, _, err = run(*command)
+            self.assertEqual(status, 2, command)
+            self.assertTrue(err.strip(), command)
+
+    def test_principal(self):
+        status, lines, err = run("principal", "add", "carol", "--out", self.folder / "keys")
+        self.assertEqual(status, 0, err)
+        secret = self.folder / "keys" / "carol"
+        self.assertEqual(stat.S_IMODE(secret.stat().st_mode), 0o600)
+        public = (self.folder / "keys" / "carol.pub").read_text().strip()
+        self.assertEqual(len(base64.b64decode(public)), 32)
+        self.assertIn(f'identity = ["key:{public}"]', lines.decode())
+        # What it prints is policy.
+        policy = self.folder / "policy.toml"
+        policy.write_text('[pool]\nname = "p"\nmedium = "memory:64MiB"\n' + lines.decode())
+        self.assertEqual(run("policy", "check", policy)[0], 0)
+        before = secret.read_bytes()
+        status, _, err = run("principal", "add", "carol", "--out", self.folder / "keys")
+        self.assertEqual(status, 1)
+        self.assertEqual(secret.read_bytes(), before)
+        for name in ("Carol", "../carol", "", "a b"):
+            self.assertEqual(run("principal", "add", name, "--out", self.folder)[0], 1, name)
+
+    def test_policy_check(self):
+        bad = self.folder / "bad.toml"
+        bad.write_text('[pool]\nname = "p"\nmedium = "memory:64MiB"\n[region.a]\nkind = "table"\nsise = "8MiB"\n')
+        status, _, err = run("policy", "check", bad)
+        self.assertEqual(status, 1)
+        self.assertIn("bad.toml:6:1", err)
+        self.assertIn('did you mean "size"', err)
+        status, out, _ = run("policy", "check", bad, "--json")
+        self.assertEqual(status, 1)
+        told = json.loads(out)
+        self.assertFalse(told["ok"])
+        self.assertIn(6, [one["line"] for one in told["diagnostics"]])
+        self.assertEqual(run("policy", "check", self.folder / "none.toml")[0], 1)
+
+    def test_pool_rm(self):
+        self.assertEqual(run("pool", "rm", "memory:64MiB")[0], 0)
+        self.assertIn("leaves nothing behind", run("pool", "rm", "memory:64MiB")[1].decode())
+        stranger = self.folder / "stranger"
+        stranger.mkdir()
+        (stranger / "precious").write_text("x")
+        status, _, err = run("pool", "rm", f"file:{stranger}", "--yes")
+        self.assertEqual(status, 1)
+        self.assertIn("no pool", err)
+        self.assertTrue((stranger / "precious").exists())
+        self.assertEqual(run("pool", "rm", "cellar:/x", "--yes")[0], 1)
+
+    def test_no_broker(self):
+        for command in (["status"], ["table", "get", "orders", "k"], ["region", "list"]):
+            status, _, err = run(*command, "--socket", self.folder / "none.sock", "--timeout-ms", "200")
+            self.assertEqual(status, 1)
+            self.assertIn("none.sock", err)
+        status, _, err = run("status", "--socket", "/tmp/" + "x" * 200)
+        self.assertEqual(status, 1)
+        self.assertIn("107", err)
+
+    def test_serve_says_what_is_wrong(self):
+        bad = self.folder / "bad.toml"
+        bad.write_text("[pool\n")
+        status, _, err = run("serve", "--policy", bad, "--socket", self.folder / "s")
+        self.assertEqual(status, 1)
+        self.assertIn("bad.toml:1", err)
+        self.assertEqual(os.listdir(self.folder), ["bad.toml"])
+
+    def test_bench_table(self):
+        status, out, err = run("bench", "table", "--medium", "memory:", "--records", "2000", "--operations", "4000",
+                               "--clients", "2", "--json", self.folder / "r.json")
+        self.assertEqual(status, 0, err)
+        self.assertIn("ops/s", out.decode())
+        self.assertTrue(json.loads((self.folder / "r.json").read_text())["results"])
+
+
+class Served(unittest.TestCase):
+    medium = "memory:64MiB"
+
+    @classmethod
+    def setUpClass(cls):
+        cls.temporary = tempfile.TemporaryDirectory()
+        cls.folder = Path(cls.temporary.name)
+        for name in ("alice", "bob", "eve"):
+            assert run("principal", "add", name, "--out", cls.folder)[0] == 0
+        cls.policy = cls.folder / "policy.toml"
+        cls.policy.write_text(POLICY.format(medium=cls.medium.format(cls.folder), more=""))
+        cls.socket = cls.folder / "run" / "broker.sock"
+        cls.broker = Broker("--policy", cls.policy, socket=cls.socket)
+        cls.broker.__enter__()
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.broker.__exit__()
+        assert cls.broker.status == 0, cls.broker.status
+        cls.temporary.cleanup()
+
+    def bailey(self, *arguments, who="alice", **options):
+        return run(*arguments, "--socket", self.socket, *(["--as", self.folder / who] if who else []), **options)
+
+    def good(self, *arguments, **options):
+        status, out, err = self.bailey(*arguments, **options)
+        self.assertEqual(status, 0, err)
+        return out
+
+
+class WithBroker(Served):
+    def test_put_get_del(self):
+        self.good("table", "put", "orders", "k", "v")
+        self.assertEqual(self.good("table", "get", "orders", "k", who="bob"), b"v")
+        told = json.loads(self.good("table", "get", "orders", "k", "--json", who="bob"))
+        self.assertEqual((told["key"], told["value"]), ("k", "v"))
+        self.good("table", "put", "orders", "k", "w", "--if-version", told["version"])
+        status, _, err = self.bailey("table", "put", "orders", "k", "x", "--if-version", told["version"])
+        self.assertEqual(status, 1)
+        self.assertIn("version mismatch", err.replace("_", " "))
+        self.assertEqual(self.bailey("table", "put", "orders", "k", "x", "--insert")[0], 1)
+        self.assertEqual(self.bailey("table", "put", "orders", "absent", "x", "--update")[0], 1)
+        self.good("table", "del", "orders", "k")
+        status, _, err = self.bailey("table", "get", "orders", "k")
+        self.assertEqual(status, 1)
+        self.assertIn("not found", err.replace("_", " "))
+        self.assertEqual(self.bailey("table", "del", "orders", "k")[0], 1)
+
+    def test_binary_values(self):
+        value = bytes(range(256)) * 300
+        self.good("table", "put", "orders", "binary", "--stdin", stdin=value)
+        self.assertEqual(self.good("table", "get", "orders", "binary"), value)
+        told = json.loads(self.good("table", "get", "orders", "binary", "--json"))
+        self.assertEqual(base64.b64decode(told["value_base64"]), value)
+        source, copy = self.folder / "source", self.folder / "copy"
+        source.write_bytes(value[::-1])
+        self.good("table", "put", "orders", "binary", "--file", source)
+        self.good("table", "get", "orders", "binary", "--file", copy)
+        self.assertEqual(copy.read_bytes(), value[::-1])
+        self.good("table", "put", "orders", "empty", "")
+        self.assertEqual(self.good("table", "get", "orders", "empty"), b"")
+
+    def test_key_too_long(self):
+        status, _, err = self.bailey("table", "put", "orders", "k" * 5000, "v")
+        self.assertEqual(status, 1)
+        self.assertIn("4096", err + " 4096" if "too" in err else err)
+
+    def test_scan(self):
+        for n in range(20):
+            self.good("table", "put", "orders", f"scan{n}", f"value\t{n}")
+        lines = self.good("table", "scan", "orders", who="bob").decode().splitlines()
+        self.assertTrue({f"scan{n}\tvalue\\x09{n}" for n in range(20)} <= set(lines))
+        rows = [json.loads(line) for line in self.good("table", "scan", "orders", "--json").splitlines()]
+        self.assertIn(("scan7", "value\t7"), [(row["key"], row.get("value")) for row in rows])
+        self.assertEqual(len(self.good("table", "scan", "orders", "--limit", "5").splitlines()), 5)
+
+    def test_refusals_name_who_refused(self):
+        status, out, err = self.bailey("table", "put", "orders", "k", "v", who="bob")
+        self.assertEqual((status, out), (1, b""))
+        self.assertIn("bob has r on region orders; rw was asked [denied, by the broker]", err)
+        for arguments in (["table", "get", "orders", "k"], ["table", "scan", "orders"]):
+            status, _, err = self.bailey(*arguments, who="eve")
+            self.assertEqual(status, 1)
+            self.assertIn("by the broker", err)
+        self.assertEqual(self.bailey("table", "get", "nowhere", "k")[0], 1)
+
+    def test_region(self):
+        rows = json.loads(self.good("region", "list", "--json"))
+        self.assertEqual([row["name"] for row in rows], ["orders"])
+        self.assertIn("orders", self.good("region", "list", who="bob").decode())
+        self.good("table", "put", "orders", "seen", "v")
+        told = json.loads(self.good("region", "check", "orders", "--json", who="bob"))
+        self.assertTrue(told["sound"])
+        self.assertGreater(told["records"], 0)
+        self.good("region", "check", "orders")
+        self.assertTrue(self.good("region", "inspect", "orders", "--lines", "20"))
+        self.assertEqual(self.bailey("region", "check", "nowhere")[0], 1)
+
+    def test_status(self):
+        told = json.loads(self.good("status", "--json", who=None))
+        self.assertEqual(told["pool"]["name"], "yard")
+        text = self.good("status", who=None).decode()
+        self.assertIn("NOT stopped", text)
+        self.assertIn("held by kernel", text)
+
+    def test_policy_apply(self):
+        wider = self.folder / "wider.toml"
+        wider.write_text(POLICY.format(medium=self.medium.format(self.folder),
+                                       more='[region.extra]\nkind = "table"\nsize = "8MiB"\n'))
+        self.assertEqual(self.bailey("policy", "apply", wider, who="bob")[0] if os.geteuid() != 0 else 1, 1)
+        self.assertIn("extra", self.good("policy", "apply", wider, who=None).decode())
+        status, _, err = self.bailey("policy", "apply", self.policy, who=None)
+        self.assertEqual(status, 1)
+        self.assertIn("drop", err)
+        self.assertIn("extra", self.good("policy", "apply", self.policy, "--drop", who=None).decode())
+        bad = self.folder / "bad.toml"
+        bad.write_text("[pool]\nnaem = 1\n")
+        status, _, err = self.bailey("policy", "apply", bad, who=None)
+        self.assertEqual(status, 1)
+        self.assertIn("bad.toml:2", err)
+
+    def test_a_second_broker_is_refused(self):
+        status, _, err = run("serve", "--policy", self.policy, "--socket", self.socket)
+        self.assertEqual(status, 1)
+        self.assertIn("pid", err)
+
+    def test_bench_on_a_region(self):
+        status, out, err = self.bailey("bench", "table", "--region", "orders", "--mode", "shared", "--records", "500",
+                                       "--operations", "1000")
+        self.assertEqual(status, 0, err)
+        self.assertIn("ops/s", out.decode())
+
+
+class WithFiles(Served):
+    """A pool in files, which stays when its broker goes."""
+
+    medium = "file:{}/pool"
+
+    def test_pool_rm(self):
+        self.good("table", "put", "orders", "k", "v")
+        status, _, err = run("pool", "rm", self.policy, "--yes")
+        self.assertEqual(status, 1)
+        self.assertIn("a broker serves", err)
+        self.broker.__exit__()
+        self.assertEqual(run("pool", "rm", self.policy)[0], 1)  # nobody agreed
+        self.assertTrue((self.folder / "pool" / "state.db").exists())
+        status, out, err = run("pool", "rm", self.policy, "--yes")
+        self.assertEqual(status, 0, err)
+        self.assertFalse((self.folder / "pool").exists())
+        self.broker.__enter__()
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)
