@@ -36,14 +36,16 @@ int told(const Error& error) {
   return error.code == Code::invalid_argument ? 2 : 1;
 }
 
-// `name` itself, or every system whose name begins with `name-`.
+// The system of each name; where there is none, every system whose name begins with `name-`.
 Result<std::vector<System>> chosen(const std::vector<System>& systems, const std::vector<std::string>& only) {
   if (only.empty()) return systems;
   std::vector<System> result;
   for (const std::string& wanted : only) {
+    const bool exact =
+        std::any_of(systems.begin(), systems.end(), [&](const System& one) { return one.name == wanted; });
     bool found = false;
     for (const System& system : systems) {
-      if (system.name != wanted && !system.name.starts_with(wanted + "-")) continue;
+      if (exact ? system.name != wanted : !system.name.starts_with(wanted + "-")) continue;
       found = true;
       const auto same = [&](const System& other) { return other.name == system.name; };
       if (std::none_of(result.begin(), result.end(), same)) result.push_back(system);
@@ -134,8 +136,7 @@ Status run(Options& options) {
   std::vector<Row> rows;
   if (options.footprint) {
     // The base of the ratios comes first.
-    std::stable_partition(systems.begin(), systems.end(),
-                          [](const System& one) { return one.name == base_system; });
+    std::partition(systems.begin(), systems.end(), [](const System& one) { return one.name == base_system; });
     BAILEY_TRY(footprint(systems, options, scratch.path(), progress, notes));
   } else {
     const ValuePool values(options.contest.value_bytes);

@@ -146,7 +146,8 @@ Status plot_png(const std::vector<Row>& rows, const Machine& machine, const std:
       "set output {}\n"
       "set title {}\n"
       "set style data histograms\nset style histogram clustered gap 1\nset style fill solid 0.9 border -1\n"
-      "set boxwidth 0.9\nset logscale y\nset grid ytics\nset ylabel 'operations a second (logarithmic)'\n"
+      "set rmargin 12\nset boxwidth 0.9\nset logscale y\nset grid ytics\nset ylabel 'operations a second "
+      "(logarithmic)'\n"
       "set format y '%.0s%c'\nset xtics rotate by -30 noenhanced\nset key outside top center horizontal\n"
       "set datafile missing '?'\nset yrange [1000:*]\n"
       "plot for [c=2:{}] {} using c:xtic(1) title columnheader(c)\n",

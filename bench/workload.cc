@@ -180,7 +180,7 @@ WorkloadSource::WorkloadSource(const Workload& workload, const ClientShare& shar
       value_bytes_(value_bytes),
       values_(values),
       counter_(counter),
-      random_(seed + share.number * 0x5851f42d4c957f2d) {
+      random_(seed + share.number * std::uint64_t{0x5851f42d4c957f2d}) {
   if (workload_.distribution == Distribution::zipfian) {
     // As in YCSB: room for the inserts to come, and numbers that are not there are drawn again.
     const double inserts = static_cast<double>(workload_.operations) * workload_.insert * 2;
