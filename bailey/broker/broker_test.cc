@@ -293,10 +293,9 @@ TEST_F(BrokerTest, AnUnknownRegionIsToldToWhoMaySeeAll) {
 TEST_F(BrokerTest, QuotasAreToldWithNumbers) {
   serve(policy_of(region_toml("a", "shared", "16MiB") + region_toml("b", "shared") +
                       region_toml("c", "shared") + region_toml("d", "shared", "4MiB"),
-                  grant_toml("alice", "a", "rw", "quota = { segments = 1 }") +
-                      grant_toml("alice", "b", "rw", "quota = { bytes = \"2MiB\" }") +
-                      grant_toml("alice", "c", "rw", "quota = { sessions = 1 }") +
-                      grant_toml("alice", "d", "rw")));
+                  grant_toml("alice", "a", "rw", "segments = 1") +
+                      grant_toml("alice", "b", "rw", "bytes = \"2MiB\"") +
+                      grant_toml("alice", "c", "rw", "sessions = 1") + grant_toml("alice", "d", "rw")));
   Client one = client(), two = client();
   auto a = one.open("a", true);
   ASSERT_TRUE(a) << a.error().to_string();
@@ -331,8 +330,7 @@ TEST_F(BrokerTest, QuotasAreToldWithNumbers) {
 }
 
 TEST_F(BrokerTest, RequestsASecondAreBounded) {
-  serve(policy_of(region_toml("a", "shared"),
-                  grant_toml("alice", "a", "rw", "quota = { requests_per_second = 20 }")) +
+  serve(policy_of(region_toml("a", "shared"), grant_toml("alice", "a", "rw", "requests_per_second = 20")) +
         "[broker]\nadmins = [\"user:4242\"]\n");
   Client one = client();
   Result<protocol::Text> last;
