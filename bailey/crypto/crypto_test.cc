@@ -1,5 +1,6 @@
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -203,7 +204,18 @@ std::string mapping_flags(const void* address) {
   return {};
 }
 
+// Sanitizers turn mlock() into nothing.
+bool locking_works() {
+  static const bool works = [] {
+    void* page = mmap(nullptr, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    return page != MAP_FAILED && mlock(page, 4096) == 0 &&
+           mapping_flags(page).find(" lo ") != std::string::npos;
+  }();
+  return works;
+}
+
 TEST(Secret, IsLockedAndNotDumped) {
+  if (!locking_works()) GTEST_SKIP() << "memory can't be locked here: a sanitizer, or no limit for it";
   auto secret = Secret::of_bytes(32);
   ASSERT_TRUE(secret);
   std::string flags = mapping_flags(secret->span().data());
@@ -228,6 +240,7 @@ TEST(Secret, ReadingPastItsEndIsADeath) {
 }
 
 TEST(Secret, MemoryThatCannotBeLockedIsRefused) {
+  if (!locking_works()) GTEST_SKIP() << "memory can't be locked here: a sanitizer, or no limit for it";
   pid_t child = fork();
   if (child == 0) {
     if (geteuid() == 0 && (setgid(65534) != 0 || setuid(65534) != 0)) _exit(2);

@@ -283,12 +283,8 @@ Result<Members> take(const wire::Members& from) {
   to.membership = from.membership();
   for (const wire::DeskRow& row : from.desks()) {
     BAILEY_TRY(no_unknown_fields(row, "Members.desks"));
-#ifdef BAILEY_FUZZ_CANARY
-    to.desks.push_back({.writer = row.writer(), .segment = BAILEY_TRY(segment(row.segment()))});
-#else
     to.desks.push_back({.writer = BAILEY_TRY(within32("Members.desks.writer", row.writer(), 1, writer_max)),
                         .segment = BAILEY_TRY(segment(row.segment()))});
-#endif
   }
   to.frozen = BAILEY_TRY(segment_list("Members.frozen", from.frozen(), gone_max));
   return to;

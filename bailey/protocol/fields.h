@@ -37,7 +37,7 @@ Result<std::array<std::uint8_t, size>> fixed([[maybe_unused]] std::string_view f
                                              const std::string& bytes) {
   std::array<std::uint8_t, size> out;
 #ifdef BAILEY_FUZZ_CANARY
-  // The planted defect: believes the length that was sent.
+  // A planted defect: believes the length that was sent.
   std::memcpy(out.data(), bytes.data(), bytes.size());
 #else
   if (bytes.size() != size)
@@ -90,7 +90,9 @@ inline bool is_text(char c) {
 inline Result<std::string> text(std::string_view field, const std::string& bytes, std::size_t bytes_max) {
   if (bytes.size() > bytes_max)
     return malformed(field, fmt::format("has {} bytes where at most {} are taken", bytes.size(), bytes_max));
+#ifndef BAILEY_FUZZ_CANARY  // the second planted defect
   if (!std::ranges::all_of(bytes, is_text)) return malformed(field, "has control characters");
+#endif
   return bytes;
 }
 // A short word that people read: a kind, a rung, a principal.

@@ -17,30 +17,36 @@
 // is not whom the session saw. Either difference is a refusal; a squatter that rewrites Hello makes the
 // signatures wrong.
 //
-// What is bound in which case (tests: handshake_test.cc, namespace_test.cc). "ids" are uid and gid.
+// What is bound in which case, beside the keys (tests: handshake_test.cc, namespace_test.cc). "ids" are uid
+// and gid. The two questions, pid namespaces and user namespaces, are apart:
 //
-//   session and broker in       | session's pid, start | session's ids | broker's pid | broker's ids
-//   ----------------------------+----------------------+---------------+--------------+--------------
-//   the same namespaces         | yes                  | yes           | yes          | yes
-//   session in a pid namespace  | yes, as the session  | (as below)    | it must be   | (as below)
-//     below the broker's        | itself counts        |               | invisible    |
-//   broker in one below the     | no                   |               | yes, as it   |
-//     session's                 |                      |               | counts       |
-//   unrelated pid namespaces    | no                   |               | no           |
-//   session in a user namespace | (as above)           | yes, through  | (as above)   | where mapped
-//     below the broker's        |                      | its uid_map   |              |
-//   broker in one below, or     | (as above)           | where mapped  | (as above)   | yes, through
-//     unrelated                 |                      |               |              | its uid_map
+//   pid namespaces              | session's pid and start time     | broker's pid and start time
+//   ----------------------------+----------------------------------+---------------------------------------
+//   the same                    | yes                              | yes
+//   session's below the broker's| yes, as the session counts itself| no: the session must see nobody's pid
+//   broker's below the session's| no: likewise                     | yes, as the broker counts itself
+//   unrelated                   | no                               | no
+//
+//   user namespaces             | session's ids                    | broker's ids
+//   ----------------------------+----------------------------------+---------------------------------------
+//   the same                    | yes                              | yes
+//   session's below the broker's| yes, through its uid_map         | no
+//   broker's below the session's| no                               | yes, through its uid_map
+//   unrelated                   | no                               | no
+//
+// Across namespaces a process is looked up in /proc: an observer with an outer /proc (`unshare --pid` without
+// `--mount-proc`) sees more, and binds more; one that /proc hides a process from (hidepid) binds only what
+// needs no look at it. Start times differ between time namespaces with other boot offsets: refused.
 //
 // `Bound` says which case it is; a broker tells it in its audit log. In unrelated pid namespaces a squatter
 // of the same uid is not noticed: give such containers distinct uids. A namespace below the own one is told
 // apart from another with like ids by its inode number, which the other end can read where it is root, or has
 // the same uid and the process is dumpable.
 //
-// The transcript is a fixed-size byte string, docs/formats.md has it: a domain ("bailey handshake 1 broker"
-// or
-// "... session"), then every field of Hello and the Challenge's nonce and key, little-endian, in the order of
-// messages.h. Roles have different domains, so that one side's signature never serves as the other's.
+// The transcript is a byte string of fixed size: a domain ("bailey handshake 1 broker" or "bailey handshake 1
+// session", and a zero), then the fields of Hello and the Challenge's nonce and key in the order of
+// messages.h, integers little-endian, a bool as a byte. Roles have different domains, so that one side's
+// signature never serves as the other's.
 //
 // Thread safety: an object is for one thread at a time.
 #pragma once

@@ -3,6 +3,7 @@
 #include <grp.h>
 #include <gtest/gtest.h>
 #include <signal.h>
+#include <sys/prctl.h>
 
 #include <set>
 
@@ -79,6 +80,34 @@ TEST_F(Handshake, APinnedBrokerKeyMustBeTheBrokers) {
   EXPECT_EQ(refused.error().by, By::library);
   options.broker_key = broker_key().public_key();
   EXPECT_TRUE(enter(path(), options));
+  EXPECT_EQ(ended_with(broker), 0);
+}
+
+// Broker and sessions let nobody look into them (prctl); an ordinary user's may then not even read each
+// other's /proc/PID/ns. All that is bound otherwise still is.
+TEST_F(Handshake, EndsThatLetNobodyLookIntoThemAgree) {
+  if (geteuid() != 0) GTEST_SKIP() << "two other uids need root";
+  ASSERT_EQ(mkdir((folder_ + "/own").c_str(), 0755), 0);
+  ASSERT_EQ(chown((folder_ + "/own").c_str(), 4242, 4242), 0);
+  std::string own = folder_ + "/own/s";
+  auto become = [](uid_t uid) {
+    return setgroups(0, nullptr) == 0 && setgid(uid) == 0 && setuid(uid) == 0 &&
+           prctl(PR_SET_DUMPABLE, 0) == 0;
+  };
+  pid_t broker = ready_child([&](const auto& ready) {
+    if (!become(4242)) return 9;
+    auto listener = Listener::bind(own);
+    if (!listener) return 2;
+    ready();
+    auto connection = accept_one(*listener);
+    return connection && admit(*connection, listener->place()) ? 0 : 1;
+  });
+  EXPECT_EQ(ended_with(in_child([&] {
+              if (!become(4243)) return 9;
+              auto bound = enter(own, with_key());
+              return bound && *bound == all_bound ? 0 : 1;
+            })),
+            0);
   EXPECT_EQ(ended_with(broker), 0);
 }
 

@@ -35,7 +35,6 @@ using Mac = std::array<std::uint8_t, 32>;
 using Id = std::array<std::uint8_t, 16>;
 
 // ---- identity
-// -------------------------------------------------------------------------------------------------
 
 // Where and who a process is, in its own terms: ids as its own namespaces count them, and the namespaces'
 // inode numbers, which are unique on a machine. handshake.h says what is made of it. Where one end can't see
@@ -102,7 +101,6 @@ struct Welcome {  // descriptors: the control page
 };
 
 // ---- regions
-// --------------------------------------------------------------------------------------------------
 
 struct OpenRegion {
   std::string region;
@@ -152,7 +150,6 @@ struct CloseRegion {
 };
 
 // ---- segments
-// -------------------------------------------------------------------------------------------------
 
 struct MapSegments {
   std::uint32_t grant = 0;
@@ -244,7 +241,6 @@ struct Writer {
 };
 
 // ---- for people
-// -----------------------------------------------------------------------------------------------
 
 struct GetStatus {  // reply: Text, JSON; an admin sees all, others their own rows
   bool operator==(const GetStatus&) const = default;

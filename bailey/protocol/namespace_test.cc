@@ -93,9 +93,8 @@ TEST_F(Namespaces, AnOwnPlaceIsTheSameWhicheverProcShowsIt) {
 }
 
 TEST_F(Namespaces, ASessionInAContainerIsBoundAsItCountsItself) {
-  const std::pair<Proc, const char*> cases[] = {
-      {Proc::own, "session's pid, session's ids"},
-      {Proc::outer, "session's pid, session's ids, broker's pid, broker's ids"}};
+  const std::pair<Proc, const char*> cases[] = {{Proc::own, "session's pid, session's ids"},
+                                                {Proc::outer, "session's pid, session's ids, broker's pid"}};
   for (auto [proc, bound] : cases) {
     pid_t broker = ready_child([&](const auto& ready) { return serve_one(ready); });
     int code =
@@ -107,9 +106,8 @@ TEST_F(Namespaces, ASessionInAContainerIsBoundAsItCountsItself) {
 }
 
 TEST_F(Namespaces, ABrokerInAContainerIsBoundAsItCountsItself) {
-  const std::pair<Proc, const char*> cases[] = {
-      {Proc::own, "broker's pid, broker's ids"},
-      {Proc::outer, "session's pid, session's ids, broker's pid, broker's ids"}};
+  const std::pair<Proc, const char*> cases[] = {{Proc::own, "broker's pid, broker's ids"},
+                                                {Proc::outer, "session's pid, broker's pid, broker's ids"}};
   for (auto [proc, bound] : cases) {
     pid_t broker =
         ready_child([&](const auto& ready) { return in_namespaces(proc, [&] { return serve_one(ready); }); });

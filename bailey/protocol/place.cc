@@ -35,6 +35,22 @@ std::vector<long> numbers_behind(const std::string& text, std::string_view label
   return {};
 }
 
+// A row of uid_map or gid_map: ids from `inside` on are those from `outside` on to whoever reads the file.
+struct Extent {
+  std::uint64_t inside = 0;
+  std::uint64_t outside = 0;
+  std::uint64_t count = 0;
+};
+std::vector<Extent> extents_of(const std::string& map) {
+  std::vector<Extent> extents;
+  std::istringstream rows(map);
+  for (Extent row; rows >> row.inside >> row.outside >> row.count;) extents.push_back(row);
+  return extents;
+}
+bool lies_within(std::uint64_t first, std::uint64_t count, std::uint64_t from, std::uint64_t size) {
+  return first >= from && count <= size && first - from <= size - count;
+}
+
 // What `id`, as this user namespace counts it, is within the peer's user namespace; unknown where it has
 // none.
 std::uint32_t id_within(const std::string& peer, const char* map, std::uint32_t id) {
@@ -44,10 +60,15 @@ std::uint32_t id_within(const std::string& peer, const char* map, std::uint32_t 
   // Of the reader's own namespace the kernel shows how it maps to the one above, not to itself; of the first
   // one, or one that maps everything as it is, either reading gives the same.
   if (*theirs == *ours) return id;
-  std::istringstream lines(*theirs);
-  std::uint64_t inside = 0, outside = 0, count = 0;
-  while (lines >> inside >> outside >> count)
-    if (outside <= id && id - outside < count) return static_cast<std::uint32_t>(inside + (id - outside));
+  for (const Extent& extent : extents_of(*theirs)) {
+    if (!lies_within(id, 1, extent.outside, extent.count)) continue;
+    // Only where a row begins is translated by the kernel. The rest of it follows in step where this
+    // namespace has all of its ids in one row too; of a namespace above this one, which has more, it does
+    // not.
+    for (const Extent& own : extents_of(*ours))
+      if (lies_within(extent.outside, extent.count, own.inside, own.count))
+        return static_cast<std::uint32_t>(extent.inside + (id - extent.outside));
+  }
   return Place::unknown_id;
 }
 

@@ -25,7 +25,8 @@ Result<Place> own_place();
 //   uid
 //                            and the peer is dumpable)
 //   place.user_namespace     where /proc/PID/ns may be read
-//   place.uid, gid           where /proc shows the peer's uid_map and that has the id
+//   place.uid, gid           where /proc shows the peer's uid_map, and that has the id within what this user
+//                            namespace maps: where the peer is in this one or below
 // The rest is unknown. Nothing can be mistaken for another process's: all of it is read while a pidfd of the
 // peer says that it lives. Error not_found where the peer process is gone.
 Result<Seen> observe(const Connection& connection);

@@ -10,10 +10,15 @@ namespace {
 
 // The limits once more, written without a look at the codec: what whoever acts on a reply relies on.
 struct WithinLimits {
+  // A text goes to a terminal: no escape sequences.
+  static bool is_plain(const std::string& text) {
+    return std::ranges::none_of(
+        text, [](unsigned char c) { return c == 0x7f || (c < 0x20 && c != '\n' && c != '\t'); });
+  }
   bool operator()(const Error& answer) const {
     auto code = static_cast<unsigned>(answer.code), by = static_cast<unsigned>(answer.by);
-    return code >= 1 && code <= 21 && by >= 1 && by <= 4 && answer.os >= 0 && answer.message.size() <= 4096 &&
-           answer.remedy.size() <= 4096;
+    return code >= 1 && code <= 21 && by >= 1 && by <= 4 && answer.os >= 0 && is_plain(answer.message) &&
+           is_plain(answer.remedy) && answer.message.size() <= 4096 && answer.remedy.size() <= 4096;
   }
   bool operator()(const Welcome& answer) const {
     return answer.control_bytes > 0 && !answer.pool_name.empty() && answer.principals.size() <= 256;
@@ -40,9 +45,7 @@ struct WithinLimits {
     return answer.gone.size() <= 4096 && answer.new_index == (answer.index_bytes != 0);
   }
   bool operator()(const Writer& answer) const { return answer.writer >= 1 && answer.writer < 1u << 31; }
-  bool operator()(const Text& answer) const {
-    return answer.text.size() <= 60'000 && answer.text.find('\x1b') == std::string::npos;
-  }
+  bool operator()(const Text& answer) const { return answer.text.size() <= 60'000 && is_plain(answer.text); }
   bool operator()(const Challenge&) const { return true; }
   bool operator()(const IndexReady&) const { return true; }
   bool operator()(const Done&) const { return true; }
