@@ -4,6 +4,7 @@
 
 #include <bit>
 #include <cstring>
+#include <unordered_map>
 
 #include "bailey/medium/access.h"
 
@@ -57,12 +58,11 @@ class PlainBacking : public Backing {
   Result<Extent> map(SegmentId id) override {
     if (id == 0 || id > layout_.header()->segments_max) return fail(Code::not_found);
     Word value = load_acquire(layout_.entry(id - 1));
-    // A retired segment stays readable, so that a reader that still holds its slot value can find out that it
-    // is stale.
     if (state_of(value) == free_slot || state_of(value) == claimed) return fail(Code::not_found);
+    known_[id] = writer_of(value);
     return layout_.extent(id - 1, run_of(value));
   }
-  void unmap(SegmentId, const Extent&) override {}
+  void unmap(SegmentId id, const Extent&) override { known_.erase(id); }
 
   Result<OwnSegment> create(std::uint64_t record_bytes) override {
     Header* header = layout_.header();
@@ -83,6 +83,7 @@ class PlainBacking : public Backing {
       forget(extent);
       store_release(layout_.entry(slot), pool::entry(open, !has_desk_, run, writer_));
       has_desk_ = true;
+      known_[static_cast<SegmentId>(slot + 1)] = writer_;
       __atomic_fetch_add(&header->membership, 1, __ATOMIC_SEQ_CST);
       return OwnSegment{static_cast<SegmentId>(slot + 1), extent};
     }
@@ -93,6 +94,8 @@ class PlainBacking : public Backing {
   Status retire(SegmentId id) override {
     Word value = load_acquire(layout_.entry(id - 1));
     Word run = run_of(value);
+    auto known = known_.find(id);
+    if (known == known_.end() || known->second != writer_of(value)) return fail(Code::not_found);
     if (state_of(value) < open || !medium::cas(layout_.entry(id - 1), value, plain_claim()))
       return fail(Code::not_found);
     // Everybody forgets the mapping before the slots can have another shape.
@@ -157,6 +160,9 @@ class PlainBacking : public Backing {
   Layout layout_;
   std::uint32_t writer_;
   bool has_desk_ = false;
+  // Whose a segment was when it was mapped or created: writer ids are never used again, so they tell one use
+  // of a number from the next.
+  std::unordered_map<SegmentId, std::uint32_t> known_;
 };
 
 std::uint64_t segments_offset(const PlainOptions& options, std::uint64_t segments) {

@@ -70,7 +70,9 @@ class Backing {
   virtual void unmap(SegmentId id, const Extent& extent) = 0;
   // A new segment with room for a record of `record_bytes`, writable by this view alone, zeroed and sealed.
   virtual Result<OwnSegment> create(std::uint64_t record_bytes) = 0;
-  // Gives back a segment that nothing refers to any more: one's own, or a frozen one.
+  // Gives back a segment that nothing refers to any more: one's own, or a frozen one. Numbers are used again:
+  // what is given back is the segment that this backing created or mapped under the number, or nothing
+  // (not_found). A broker reuses no number while a session may have it mapped.
   virtual Status retire(SegmentId id) = 0;
   // The desks of all live writers of the region but this one, and of stopped ones; not of dead ones.
   virtual Result<std::vector<Desk>> desks() = 0;

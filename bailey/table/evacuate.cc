@@ -124,6 +124,10 @@ Result<bool> Writer::evacuate(pool::SegmentId id) {
   auto extent = view_.find(id);
   if (!extent) return std::unexpected(std::move(extent).error());
   pool::Extent from = **extent;
+  // Only now, with the segment mapped, does "frozen" say something about this use of its number: before, it
+  // could have been given back and taken by a writer that lives.
+  BAILEY_TRY(refresh_members());
+  if (std::find(frozen_.begin(), frozen_.end(), id) == frozen_.end()) return false;
   auto moved =
       for_each_record(from, id, [&](const Block& block, Word place) { return move_record(block, place); });
   if (!moved) {

@@ -77,7 +77,7 @@ class Recorder {
   std::size_t operations_max_;
 };
 
-// ---- values that say who they are ----------------------------------------------------------------
+// ---- values that say who they are
 
 // A value's id: process (12 bits), its number of the value (31 bits), bytes (20 bits). All of the value's
 // bytes derive from it, so that a value made of two is noticed.

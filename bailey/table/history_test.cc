@@ -217,7 +217,7 @@ TEST(HistoryShared, PutIfVersionLosesNothing) {
   check(stage, 170'000, 1'000);
 }
 
-// ---- deaths --------------------------------------------------------------------------------------
+// ---- deaths
 
 class HistoryKilled : public ::testing::TestWithParam<Step> {};
 

@@ -300,7 +300,7 @@ TEST_P(Hostile, DesksFullOfLies) {
   for (std::uint64_t key = 0; key < keys; ++key) EXPECT_EQ(get(key), Code{}) << key;
 }
 
-// ---- bytes at random -----------------------------------------------------------------------------
+// ---- bytes at random
 
 // Everything that peers could write is spoiled at random while processes read and write. They may say what
 // they like, but they come back each time, and never with a value that is not the key's. Spoiled are index

@@ -103,7 +103,7 @@ void churn_wildly(Client& client, std::uint64_t key, unsigned times = 6'000) {
   client.fixed_bytes = 200;
 }
 
-// ---- readers -------------------------------------------------------------------------------------
+// ---- readers
 
 struct ReaderCase {
   Mode mode;
@@ -151,7 +151,7 @@ INSTANTIATE_TEST_SUITE_P(Modes, StoppedReader,
                                   (chosen.param.step == Step::slot_loaded ? "SlotLoaded" : "RecordCopied");
                          });
 
-// ---- writers -------------------------------------------------------------------------------------
+// ---- writers
 
 struct WriterCase {
   const char* name;
@@ -217,7 +217,7 @@ INSTANTIATE_TEST_SUITE_P(
                       WriterCase{"ErasePublished", Action::erase, Step::published}),
     [](const auto& chosen) { return std::string(chosen.param.name); });
 
-// ---- insertion -----------------------------------------------------------------------------------
+// ---- insertion
 
 class StoppedInserter : public ::testing::TestWithParam<Step> {};
 
@@ -309,7 +309,7 @@ TEST(StoppedInserters, OfTwoOneWins) {
   }
 }
 
-// ---- a slot value that comes back ----------------------------------------------------------------
+// ---- a slot value that comes back
 
 // The slot that leads to the key's record, read as anyone could.
 Word slot_of(Stage& stage, std::uint64_t key) {
@@ -413,7 +413,7 @@ TEST(SlotValueThatComesBack, NotByTheSegmentsReuse) {
   EXPECT_EQ(report.verdict, Verdict::linearizable) << report.text;
 }
 
-// ---- compaction by several -----------------------------------------------------------------------
+// ---- compaction by several
 
 // Writers that compact all the time, while others die and leave segments behind. Nobody may give back a
 // segment that is somebody's again: what lives in it would be lost.
