@@ -36,6 +36,7 @@ class Broker:
         self.said = ""
 
     def __enter__(self):
+        self.said = ""
         self.errors = tempfile.TemporaryFile()
         self.process = subprocess.Popen([BAILEY, "serve", *self.arguments], stdout=subprocess.PIPE, stderr=self.errors)
         self.wait_for("broker ready")

@@ -23,7 +23,7 @@ struct Options {
   Reach reach;
   std::string table;
   std::string key;
-  std::optional<std::string> value;
+  std::string value;
   std::string file;
   bool from_stdin = false;
   bool insert = false;
@@ -50,9 +50,9 @@ Result<std::string> read_stdin() {
 }
 
 Result<std::string> value_of(const Options& options) {
-  if (options.value) return *options.value;
   if (options.from_stdin) return read_stdin();
-  return read_file(options.file, table::value_bytes_max);
+  if (!options.file.empty()) return read_file(options.file, table::value_bytes_max);
+  return options.value;
 }
 
 Error with_key(Error error, const Options& options, std::string_view what) {
@@ -166,7 +166,9 @@ void add_table(CLI::App& app, int& status) {
                               options, true);
   CLI::Option_group* from = command->add_option_group("value", "where the value comes from");
   from->add_option("VALUE", options->value, "the value itself");
-  from->add_option("--file", options->file, "the whole of this file, up to 16 MiB")->type_name("FILE");
+  from->add_option("--file", options->file, "the whole of this file, up to 16 MiB")
+      ->check(CLI::ExistingFile)
+      ->type_name("FILE");
   from->add_flag("--stdin", options->from_stdin, "all of standard input");
   from->require_option(1);
   CLI::Option_group* how = command->add_option_group("how", "on what condition");

@@ -127,6 +127,9 @@ void Stage::print_attempts(const Actor& actor) {
     const Attempt& attempt = board.attempt[i];
     if (attempt.refused) {
       say("  {} {}\n    refused by the {}: {}\n", actor.name(), attempt.what, attempt.by, attempt.answer);
+    } else if (!own_uids_ && ::geteuid() == 0 && &actor == &actors_[2]) {
+      // All are root here, and nothing of another process is kept from root.
+      say("  {} {}\n    NOT stopped: she runs as root, as all here do\n", actor.name(), attempt.what);
     } else {
       all_refused_ = false;
       say("  {} {}\n    NOT REFUSED: {}\n", actor.name(), attempt.what, attempt.answer);
