@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include <filesystem>
+#include <fstream>
 #include <functional>
 #include <set>
 
@@ -338,6 +340,19 @@ TEST(Damage, OfAnyByteIsAnErrorOrAWholeMessage) {
   };
   for (const Request& sample : sample_requests()) damage_all(*encode(sample), check_request);
   for (const Reply& sample : sample_replies()) damage_all(*encode(sample), check_reply);
+}
+
+// After a change of the form or the samples: run protocol_corpus on that folder again.
+TEST(Codec, TheFuzzersStartFromTheSamples) {
+  auto content = [](const char* fuzzer, const char* file) {
+    std::ifstream in(std::filesystem::path(__FILE__).parent_path() / "corpus" / fuzzer / file,
+                     std::ios::binary);
+    return std::string(std::istreambuf_iterator<char>(in), {});
+  };
+  for (const Request& sample : sample_requests())
+    EXPECT_EQ(content("protocol_request_fuzz", name(sample.body)), *encode(sample)) << name(sample.body);
+  for (const Reply& sample : sample_replies())
+    EXPECT_EQ(content("protocol_reply_fuzz", name(sample.answer)), *encode(sample)) << name(sample.answer);
 }
 
 TEST(Codec, TellsHowManyDescriptorsComeWithAnAnswer) {

@@ -1,4 +1,5 @@
-// protocol_corpus FOLDER: writes each sample as a file into FOLDER/request and FOLDER/reply.
+// protocol_corpus FOLDER: writes each sample as a file into FOLDER/protocol_request_fuzz and
+// FOLDER/protocol_reply_fuzz. What is in corpus/ came from it.
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
@@ -22,11 +23,11 @@ int main(int count, char** arguments) {
     return false;
   };
   bool good = true;
-  std::filesystem::create_directories(folder / "request");
+  std::filesystem::create_directories(folder / "protocol_request_fuzz");
   for (const Request& request : sample_requests())
-    good = write(folder / "request" / name(request.body), encode(request)) && good;
-  std::filesystem::create_directories(folder / "reply");
+    good = write(folder / "protocol_request_fuzz" / name(request.body), encode(request)) && good;
+  std::filesystem::create_directories(folder / "protocol_reply_fuzz");
   for (const Reply& reply : sample_replies())
-    good = write(folder / "reply" / name(reply.answer), encode(reply)) && good;
+    good = write(folder / "protocol_reply_fuzz" / name(reply.answer), encode(reply)) && good;
   return good ? 0 : 1;
 }
