@@ -48,7 +48,10 @@ inline constexpr std::uint64_t handshake_ns =
     5'000'000'000;  // a client that connects has as long to show itself
 inline constexpr std::uint64_t unread_ns = 2'000'000'000;  // and as long to take a reply
 inline constexpr std::uint64_t attend_ns =
-    2'000'000'000;                                 // and to hear of a revocation, before it is cut off
+    2'000'000'000;  // and to hear of a revocation, before it is cut off
+// A writer of a shared region has as long to leave an index that is to be replaced. Shorter than a session's
+// patience (2 s), since the others wait for it in Attend.
+inline constexpr std::uint64_t replace_ns = 1'000'000'000;
 inline constexpr std::size_t strangers_max = 256;  // connections that have not shown themselves
 inline constexpr std::size_t sessions_max = 4096;
 inline constexpr std::size_t opens_of_session_max = 1024;

@@ -129,9 +129,10 @@ TEST_F(DeathTest, AClientThatDiesBeforeItConfirmsLeavesNothing) {
   EXPECT_TRUE(as('b').open("orders", true));
 }
 
-TEST_F(DeathTest, AThousandClientsThatAreKilledFillNothing) {
+TEST_F(DeathTest, ClientsThatAreKilledOneAfterAnotherFillNothing) {
   serve(policy(all_grants()));
-  for (int i = 0; i < 40; ++i) {
+  // As many segments as would fill the region several times over.
+  for (int i = 0; i < 60; ++i) {
     Words words;
     auto dying = writer("carts", words);
     ASSERT_EQ(words.hear(), 'w') << i;
@@ -496,6 +497,20 @@ TEST_F(DeathTest, APoolInFilesOutlivesItsKeeper) {
     ASSERT_TRUE(segment) << segment.error().to_string();
     id = segment->segment;
     a.segment.data()[9000] = std::byte{1};
+  }
+  {
+    Client a = as('a');
+    auto w = a.open("orders", true);
+    ASSERT_TRUE(w && a.create(w->grant));
+    ::kill(broker_, SIGKILL);
+    protocol::SessionHandshake::Options options;
+    options.key = &*keys_[0];
+    options.resume = protocol::SessionHandshake::Resume{a.welcome.session, a.welcome.resume_secret};
+    Result<Client> back = fail(Code::unavailable);
+    wait_until([&] { return (back = Client::connect_with(socket_, options)).has_value(); });
+    ASSERT_TRUE(back) << back.error().to_string();
+    ASSERT_TRUE(back->ask<protocol::Attention>(protocol::Attend{w->grant}));
+    EXPECT_TRUE(back->create(w->grant)) << "sessions of a pool in files outlive their broker too";
   }
   auto [busy, said] = serve_and_fail(folder_ + "/other.sock");
   EXPECT_EQ(busy, 1);

@@ -121,7 +121,7 @@ void Broker::replace_index(Region& region) {
         open.pending_generation == 0)
       region.replacing->waiting.insert(grant);
   std::uint32_t number = region.number;
-  region.replacing->timer = loop_.after(attend_ns, [this, number] {
+  region.replacing->timer = loop_.after(replace_ns, [this, number] {
     Region* late = region_of(number);
     if (late == nullptr || !late->replacing) return;
     for (std::uint32_t grant : std::exchange(late->replacing->waiting, {}))

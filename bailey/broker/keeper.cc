@@ -97,6 +97,8 @@ void Keeper::start_janitor() {
     if (::getppid() != setup_.keeper) return 1;
     // A session like any other has nothing of the pool but what it is given.
     held_.clear();
+    *setup_.control = ControlPage();
+    protocol::Listener closed = std::move(*setup_.listener);
     line_.close();
     signals_.reset();
     ::sigprocmask(SIG_SETMASK, &before_, nullptr);

@@ -155,19 +155,19 @@ void Broker::drop_unnamed() {
   for (auto& [grant, open] : opens_)
     if (open.pending_generation != 0) named.insert(index_name(open.region, open.pending_generation));
   for (auto& [number, session] : sessions_) named.insert(fmt::format("process-{}", number));
-  std::vector<std::string> unnamed;
+  for (auto& [name, fd] : *setup_.held)
+    if (!named.contains(name))
+      if (auto dropped = hold_.drop(name); !dropped) log::error("broker", "{}", dropped.error().to_string());
   if (setup_.place.kind == medium::Kind::file) {
+    std::vector<std::string> unnamed;
     std::error_code ignored;
     for (const auto& entry : std::filesystem::directory_iterator(setup_.place.folder, ignored)) {
       std::string name = entry.path().filename();
       if ((name.starts_with("segment-") || name.starts_with("index-")) && !named.contains(name))
         unnamed.push_back(name);
     }
-  } else {
-    for (auto& [name, fd] : *setup_.held)
-      if (!named.contains(name)) unnamed.push_back(name);
+    for (const std::string& name : unnamed) drop_file(name);
   }
-  for (const std::string& name : unnamed) drop_file(name);
   setup_.held->clear();  // each has its owner now
 }
 

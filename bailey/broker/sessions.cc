@@ -290,8 +290,7 @@ Result<Session*> Broker::new_session(Peer& peer) {
   session.janitor = session.uid == ::geteuid() && is_child_of_keeper(session.pid);
   BAILEY_TRY(watch_process(session));
   auto remember = [&]() -> Status {
-    if (setup_.place.kind != medium::Kind::file)
-      BAILEY_TRY(hold_.hold(fmt::format("process-{}", session.number), session.pidfd.get()));
+    BAILEY_TRY(hold_.hold(fmt::format("process-{}", session.number), session.pidfd.get()));
     return state_.commit([&]() -> Status {
       BAILEY_TRY(state_.set_meta("next_session", std::to_string(session.number + 1)));
       return state_.save(session);
@@ -380,7 +379,8 @@ void Broker::end_session(std::uint64_t number, const std::string& why) {
   for (std::uint32_t grant : opens) close_open(grant);
   if (auto erased = state_.erase_session(number); !erased)
     log::error("broker", "session {} stays in the state: {}", number, erased.error().to_string());
-  if (setup_.place.kind != medium::Kind::file) drop_file(fmt::format("process-{}", number));
+  if (auto dropped = hold_.drop(fmt::format("process-{}", number)); !dropped)
+    log::error("broker", "{}", dropped.error().to_string());
   loop_.forget(session.watch);
   sessions_.erase(number);
 }
