@@ -63,8 +63,6 @@ class Readme(unittest.TestCase):
 
     def test_links_and_examples(self):
         for path in re.findall(r"\]\(([^)#]+)\)", README):
-            if path.startswith("docs/threat-model") or path.startswith("docs/benchmarks"):
-                continue  # written with the tests and the figures that they name
             self.assertTrue((ROOT / path).exists(), path)
         for example in ("put.cpp", "put.c"):
             self.assertRegex(README, rf"<!-- example: {re.escape(example)} -->\n```")

@@ -261,7 +261,8 @@ class WithBroker(Served):
     def test_a_second_broker_is_refused(self):
         status, _, err = run("serve", "--policy", self.policy, "--socket", self.socket)
         self.assertEqual(status, 1)
-        self.assertIn("pid", err)
+        self.assertIn("already running", err)
+        self.assertIn(f"process {self.broker.process.pid} ", err)
 
     def test_bench_on_a_region(self):
         status, out, err = self.bailey("bench", "table", "--region", "orders", "--mode", "shared", "--records", "500",

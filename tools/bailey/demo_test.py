@@ -82,7 +82,7 @@ class Demo(unittest.TestCase):
         self.assertIn("The price of protection", text)
         for system in ("the same table, unprotected", "one lock in one shared mapping"):
             self.assertRegex(text, rf"{system} +\d+ +\d+\.\d\d \(\d+\.\d\d to \d+\.\d\d\)")
-        self.assertIn("Nothing of Bailey's is left in", text)
+        self.assertIn("Nothing of this demo's is left in", text)
 
     def test_demo(self):
         status, out, err = run("demo", "--quick", timeout=100)
@@ -115,7 +115,7 @@ class Demo(unittest.TestCase):
     def test_interrupted(self):
         status, out, _ = self.stopped_by(signal.SIGINT)
         self.assertEqual(status, 1)
-        self.assertIn("Nothing of Bailey's is left in", out)
+        self.assertIn("Nothing of this demo's is left in", out)
 
     def test_killed(self):
         self.assertEqual(self.stopped_by(signal.SIGKILL)[0], -signal.SIGKILL)

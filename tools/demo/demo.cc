@@ -1,6 +1,7 @@
 #include "tools/demo/demo.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <unistd.h>
 
 #include <cstdio>
@@ -33,6 +34,7 @@ class Stage {
 
   Status run();
   bool all_refused() const { return all_refused_; }
+  std::string folder() const { return folder_ ? folder_->runtime() : std::string(); }
 
  private:
   template <class... Args>
@@ -126,7 +128,10 @@ void Stage::print_attempts(const Actor& actor) {
   for (std::uint32_t i = 0; i < board.attempts; ++i) {
     const Attempt& attempt = board.attempt[i];
     if (attempt.refused) {
-      say("  {} {}\n    refused by the {}: {}\n", actor.name(), attempt.what, attempt.by, attempt.answer);
+      std::string answer = attempt.answer;
+      for (std::size_t at = 0; (at = answer.find("\n", at)) != std::string::npos; at += 3)
+        answer.insert(at + 1, "    ");
+      say("  {} {}\n    refused by the {}: {}\n", actor.name(), attempt.what, attempt.by, answer);
     } else if (!own_uids_ && ::geteuid() == 0 && &actor == &actors_[2]) {
       // All are root here, and nothing of another process is kept from root.
       say("  {} {}\n    NOT stopped: she runs as root, as all here do\n", actor.name(), attempt.what);
@@ -189,8 +194,8 @@ void Stage::print_price(const Price& price) {
                     : fmt::format("{:.2f} ({:.2f} to {:.2f})", ratio.median, ratio.least, ratio.most));
   }
   const bench::Machine machine = bench::this_machine();
-  say("  measured here and now: {}, {} cores, Linux {}, build {}; hypervisor: {}\n", machine.cpu,
-      machine.cores, machine.kernel, machine.build, machine.hypervisor);
+  say("  measured here and now: {}, {} cores, {}, build {}; hypervisor: {}\n", machine.cpu, machine.cores,
+      machine.kernel, machine.build, machine.hypervisor);
 }
 
 Status Stage::run() {
@@ -210,20 +215,22 @@ Status Stage::run() {
   return {};
 }
 
-// Compares by name what is there with what was there before.
-bool nothing_left(const std::set<std::string>& before) {
-  std::vector<std::string> left;
-  for (const std::string& name : named_entries())
-    if (!before.contains(name)) left.push_back(name);
+// Compares by name what is there with what was there before. /tmp is everybody's: there only the demo's own
+// folder, and what others do is told and not judged.
+bool nothing_left(const std::set<std::string>& before, const std::string& own_folder) {
+  std::vector<std::string> left, others;
+  for (const std::string& name : named_entries()) {
+    if (before.contains(name)) continue;
+    (name.starts_with("/tmp/") && name != own_folder ? others : left).push_back(name);
+  }
   std::string looked_at;
   for (const std::string& place : places()) looked_at += (looked_at.empty() ? "" : ", ") + place;
-  if (left.empty()) {
-    fmt::print("\nAll processes are stopped. Nothing of Bailey's is left in {}.\n", looked_at);
-    return true;
-  }
-  fmt::print("\nLeft behind, or made by another Bailey meanwhile:\n");
-  for (const std::string& name : left) fmt::print("  {}\n", name);
-  return false;
+  if (left.empty())
+    fmt::print("\nAll processes are stopped. Nothing of this demo's is left in {}.\n", looked_at);
+  else
+    fmt::print("\nLeft behind: {}\n", fmt::join(left, ", "));
+  if (!others.empty()) fmt::print("(Other Baileys made meanwhile: {})\n", fmt::join(others, ", "));
+  return left.empty();
 }
 
 }  // namespace
@@ -233,12 +240,14 @@ int run(const Options& options) {
   const std::set<std::string> before = named_entries();
   Status done;
   bool all_refused = false;
+  std::string folder;
   {
     Stage stage(options);
     done = stage.run();
     all_refused = stage.all_refused();
+    folder = stage.folder();
   }
-  const bool clean = nothing_left(before);
+  const bool clean = nothing_left(before, folder);
   if (!done) fmt::print(stderr, "bailey demo: {}\n", done.error().to_string());
   if (done && !all_refused)
     fmt::print(stderr, "bailey demo: something that should be refused was not; see above\n");
