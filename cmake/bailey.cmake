@@ -1,7 +1,7 @@
 # How a room is built.
 #
 #   bailey_room(NAME [SOURCES ...] [DEPS room ...] [LIBS target ...])     a static library bailey_NAME
-#   bailey_test(NAME [SOURCES ...] [DEPS room ...] [LIBS target ...])     a GoogleTest program, found by ctest
+#   bailey_test(NAME [SERIAL] [TIMEOUT seconds] [SOURCES ...] [DEPS room ...] [LIBS target ...])     a GoogleTest program, found by ctest
 #   bailey_fuzz(NAME [SOURCES ...] [DEPS room ...] [LIBS target ...])     a libFuzzer program (preset fuzz)
 #   bailey_program(NAME [SOURCES ...] [DEPS room ...] [LIBS target ...])  a program in bin/
 
@@ -47,12 +47,13 @@ function(bailey_program name)
   bailey_target_(${name} "${A_DEPS}" "${A_LIBS}")
 endfunction()
 
-# TIMEOUT is for the whole program; a test that hangs is a failure, never a hang of ./test.
+# TIMEOUT is for the whole program; a test that hangs is a failure, never a hang of ./test. SERIAL: it holds to a time, and
+# runs alone.
 function(bailey_test name)
   if(NOT BAILEY_TESTS)
     return()
   endif()
-  cmake_parse_arguments(A "" "TIMEOUT" "SOURCES;DEPS;LIBS" ${ARGN})
+  cmake_parse_arguments(A "SERIAL" "TIMEOUT" "SOURCES;DEPS;LIBS" ${ARGN})
   if(NOT A_TIMEOUT)
     set(A_TIMEOUT 120)
   endif()
@@ -61,6 +62,9 @@ function(bailey_test name)
   set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
   add_test(NAME ${name} COMMAND ${name})
   set_tests_properties(${name} PROPERTIES TIMEOUT ${A_TIMEOUT})
+  if(A_SERIAL)
+    set_tests_properties(${name} PROPERTIES LABELS serial)
+  endif()
 endfunction()
 
 function(bailey_fuzz name)
