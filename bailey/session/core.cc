@@ -73,6 +73,12 @@ Status Core::handshake(std::uint64_t deadline_ns) {
   if (auto* error = std::get_if<Error>(&challenged.answer)) return std::unexpected(std::move(*error));
   auto* challenge = std::get_if<protocol::Challenge>(&challenged.answer);
   if (challenge == nullptr) return wrong_answer(challenged.answer);
+  // A keeper holds its socket for life, so another key means that the one this session began with is dead,
+  // and its pool with it: nobody could take back what the session has open.
+  if (welcomed_ && challenge->broker_key != *broker_key_)
+    return ended({Code::closed, By::library, 0,
+                  fmt::format("another broker than the one that it began with listens at {}", path_),
+                  "connect anew"});
   auto prove = BAILEY_TRY(shaken.answer(*challenge));
   // Whoever it was at first it must be for the session's life: nobody takes the broker's place while it is
   // away.
