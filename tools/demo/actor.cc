@@ -141,8 +141,8 @@ class Role {
     board_.attempts = 0;
     // A grant or none decides what there is to try.
     if (part_.clients > part_.number)
-      for (const Attempt& attempt :
-           BAILEY_TRY(attack_as_reader(part_.reach.socket, part_.reach.key_file, part_.region)))
+      for (const Attempt& attempt : BAILEY_TRY(attack_as_reader(part_.reach.socket, part_.reach.broker_key,
+                                                                part_.reach.key_file, part_.region)))
         note(attempt);
     else
       for (const Attempt& attempt : attack_from_outside(order.broker, order.client)) note(attempt);

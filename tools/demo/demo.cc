@@ -66,7 +66,7 @@ Status Stage::cast() {
   workload_ = BAILEY_TRY(bench::parse_workload(embedded_workload, "workloadb"));
   if (options_.quick) workload_.records /= 10;
   own_uids_ = !options_.one_uid && can_become(uids[0]);
-  folder_.emplace(BAILEY_TRY(Folder::temporary()));
+  folder_.emplace(BAILEY_TRY(Folder::temporary(workload_.records)));
   progress_.show(0, 100, "starting the broker");
   broker_.emplace(BAILEY_TRY(BrokerProcess::start(*folder_)));
   const broker::Running& running = broker_->running();

@@ -40,10 +40,15 @@ Result<Folder> Folder::beside_socket(const std::string& socket_path) {
   const bool made = ::mkdir(runtime.c_str(), 0755) == 0;
   if (!made && errno != EEXIST)
     return fail_os(errno, fmt::format("could not make the socket's folder {}", runtime));
-  return make(runtime, made);
+  return make(runtime, made, embedded_policy);
 }
 
-Result<Folder> Folder::temporary() {
+Result<Folder> Folder::temporary(std::uint64_t records) {
+  constexpr std::string_view silent = "# records = 200000";
+  std::string policy(embedded_policy);
+  const std::size_t at = policy.find(silent);
+  BAILEY_ASSERT(at != std::string::npos);
+  policy.replace(at, silent.size(), fmt::format("records = {}", records));
   std::string runtime = "/tmp/bailey-demo-XXXXXX";
   if (::mkdtemp(runtime.data()) == nullptr) return fail_os(errno, "could not make a folder in /tmp");
   // Its principals are other users, who must find the socket.
@@ -52,12 +57,12 @@ Result<Folder> Folder::temporary() {
     ::rmdir(runtime.c_str());
     return fail_os(os, fmt::format("could not open {} to others", runtime));
   }
-  Folder folder = BAILEY_TRY(make(runtime, true));
+  Folder folder = BAILEY_TRY(make(runtime, true, policy));
   folder.whole_runtime_ = true;
   return folder;
 }
 
-Result<Folder> Folder::make(std::string runtime, bool made_runtime) {
+Result<Folder> Folder::make(std::string runtime, bool made_runtime, std::string_view policy) {
   Folder folder;
   folder.runtime_ = std::move(runtime);
   folder.made_runtime_ = made_runtime;
@@ -74,18 +79,18 @@ Result<Folder> Folder::make(std::string runtime, bool made_runtime) {
     return fail(Code::busy, By::library, fmt::format("another demo lives in {}", folder.path_),
                 "stop it, or give --socket PATH in another folder");
   folder.owner_ = ::getpid();
-  BAILEY_TRY(folder.fill());
+  BAILEY_TRY(folder.fill(policy));
   return folder;
 }
 
-Status Folder::fill() {
+Status Folder::fill(std::string_view text) {
   std::error_code error;
   // What a demo left that was killed.
   for (const auto& entry : std::filesystem::directory_iterator(path_, error))
     std::filesystem::remove_all(entry.path(), error);
   for (const char* principal : principals) BAILEY_TRY(crypto::write_new_pair(key_file(principal)));
   std::ofstream policy(policy_file());
-  policy << embedded_policy;
+  policy << text;
   if (!policy.flush()) return fail_os(errno, fmt::format("could not write {}", policy_file()));
   return {};
 }

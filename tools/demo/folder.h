@@ -25,7 +25,8 @@ class Folder {
   // there), denied (somebody else's), io.
   static Result<Folder> beside_socket(const std::string& socket_path);
   // A new private place for a demo that needs no name: /tmp/bailey-demo-XXXXXX, with demo/ in it.
-  static Result<Folder> temporary();
+  // Its orders expect `records`, so that the index is sized for them as the baselines' are.
+  static Result<Folder> temporary(std::uint64_t records);
 
   Folder(Folder&& other) noexcept;
   Folder& operator=(Folder&&) = delete;
@@ -40,8 +41,8 @@ class Folder {
 
  private:
   Folder() = default;
-  static Result<Folder> make(std::string runtime, bool made_runtime);
-  Status fill();
+  static Result<Folder> make(std::string runtime, bool made_runtime, std::string_view policy);
+  Status fill(std::string_view policy);
 
   std::string runtime_;
   std::string path_;

@@ -27,11 +27,13 @@ constexpr std::size_t page_bytes = 4096;
 // The protocol, spoken by hand.
 class Line {
  public:
-  static Result<Line> connect(const std::string& socket, const crypto::SecretKey* key) {
+  static Result<Line> connect(const std::string& socket, const std::string& broker_key,
+                              const crypto::SecretKey* key) {
     Line line;
     line.connection_ = BAILEY_TRY(protocol::connect(socket));
     protocol::SessionHandshake::Options options;
     options.key = key;
+    options.broker_key = BAILEY_TRY(crypto::parse_public_key(broker_key));
     const auto handshake = BAILEY_TRY(protocol::SessionHandshake::start(line.connection_, socket, options));
     const auto challenge = BAILEY_TRY(line.ask<protocol::Challenge>(handshake.hello()));
     BAILEY_TRY(line.ask<protocol::Welcome>(BAILEY_TRY(handshake.answer(challenge))));
@@ -94,11 +96,11 @@ int map_reopened(int fd, std::string& call) {
 
 }  // namespace
 
-Result<std::vector<Attempt>> attack_as_reader(const std::string& socket, const std::string& key_file,
-                                              const std::string& region) {
+Result<std::vector<Attempt>> attack_as_reader(const std::string& socket, const std::string& broker_key,
+                                              const std::string& key_file, const std::string& region) {
   std::optional<crypto::SecretKey> key;
   if (!key_file.empty()) key.emplace(BAILEY_TRY(crypto::read_secret_key(key_file)));
-  Line line = BAILEY_TRY(Line::connect(socket, key ? &*key : nullptr));
+  Line line = BAILEY_TRY(Line::connect(socket, broker_key, key ? &*key : nullptr));
   const auto opened = BAILEY_TRY(line.ask<protocol::Opened>(protocol::OpenRegion{region, false}));
   if (line.fds.empty()) return fail(Code::corrupt, By::peer, "the broker gave no index");
   const Fd index = std::move(line.fds.front());

@@ -17,8 +17,8 @@ namespace bailey::demo {
 
 // As a principal that may read the region: takes the descriptors that the broker gives for reading, and tries
 // to write. Error: where it did not even come to have them.
-Result<std::vector<Attempt>> attack_as_reader(const std::string& socket, const std::string& key_file,
-                                              const std::string& region);
+Result<std::vector<Attempt>> attack_as_reader(const std::string& socket, const std::string& broker_key,
+                                              const std::string& key_file, const std::string& region);
 
 // As a principal without grants: tries to get at memory of the broker and of a client past the protocol.
 std::vector<Attempt> attack_from_outside(pid_t broker, pid_t client);
