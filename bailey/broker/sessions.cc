@@ -342,17 +342,19 @@ void Broker::refresh_rights(Session& session) {
     session.principals.push_back(principal->name);
   session.admin = session.janitor || policy::may_administer(policy_, session.who).has_value();
   // The largest of what the grants allow, no limit beating any; whoever has no grant has little to ask.
-  std::optional<std::uint32_t> rate = requests_of_stranger;
+  bool granted = false, unlimited = session.admin;
+  std::uint32_t most = 1;
   for (const policy::Grant& grant : policy_.grants) {
     if (std::find(session.principals.begin(), session.principals.end(), grant.principal) ==
         session.principals.end())
       continue;
-    if (!grant.quotas.requests_per_second)
-      rate.reset();
-    else if (rate)
-      rate = std::max(*rate == requests_of_stranger ? 0 : *rate, *grant.quotas.requests_per_second);
+    granted = true;
+    if (grant.quotas.requests_per_second)
+      most = std::max(most, *grant.quotas.requests_per_second);
+    else
+      unlimited = true;
   }
-  session.bucket.rate = session.admin ? 0 : rate.value_or(0);
+  session.bucket.rate = unlimited ? 0 : granted ? most : requests_of_stranger;
 }
 
 bool Broker::is_child_of_keeper(pid_t pid) const {

@@ -261,6 +261,7 @@ Status Table::erase(std::string_view key) {
 
 Status Table::apply(std::span<Write> writes) {
   State& state = *state_;
+  if (!state.view->current()) BAILEY_TRY(state.view->attend());
   Home homes[group];
   for (std::size_t first = 0; first < writes.size(); first += group) {
     std::size_t count = std::min(group, writes.size() - first);
