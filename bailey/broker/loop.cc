@@ -82,11 +82,13 @@ Status Loop::run() {
     int count = ::epoll_wait(epoll_.get(), events.data(), static_cast<int>(events.size()), wait_ms());
     if (count < 0 && errno != EINTR) return fail_os(errno, "epoll_wait failed");
     for (int i = 0; i < count && !stopped_; ++i) {
+      epoll_event event = events[static_cast<std::size_t>(i)];
+      Watch watch = event.data.u64;  // a copy: epoll_event is packed
       // An earlier handler of this round may have forgotten it.
-      auto found = watched_.find(events[static_cast<std::size_t>(i)].data.u64);
+      auto found = watched_.find(watch);
       if (found == watched_.end()) continue;
       auto handler = found->second.handler;
-      (*handler)(events[static_cast<std::size_t>(i)].events);
+      (*handler)(event.events);
     }
     fire_timers();
   }

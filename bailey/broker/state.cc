@@ -72,9 +72,11 @@ class State::Statement {
   }
   Statement& operator>>(std::string& value) {
     int column = ++at_;
-    const void* blob = sqlite3_column_blob(*prepared_, column);
-    value.assign(static_cast<const char*>(blob),
-                 static_cast<std::size_t>(sqlite3_column_bytes(*prepared_, column)));
+    const void* blob = sqlite3_column_blob(*prepared_, column);  // null where it is empty
+    value.clear();
+    if (blob != nullptr)
+      value.assign(static_cast<const char*>(blob),
+                   static_cast<std::size_t>(sqlite3_column_bytes(*prepared_, column)));
     return *this;
   }
   template <std::size_t N>
@@ -91,7 +93,7 @@ class State::Statement {
     *this >> bytes;
     whole_ = whole_ && bytes.size() % sizeof(T) == 0;
     out.resize(bytes.size() / sizeof(T));
-    std::memcpy(out.data(), bytes.data(), out.size() * sizeof(T));
+    if (!out.empty()) std::memcpy(out.data(), bytes.data(), out.size() * sizeof(T));
   }
   bool whole() const { return whole_; }
 
