@@ -106,7 +106,7 @@ Result<Decision> decide(const Policy& policy, const Verified& who, std::string_v
       // What is suggested is only what this principal may know of.
       std::string_view near = nearest(region, own_regions);
       return fail(Code::denied, By::broker,
-                  fmt::format("{} {} no grant on a region {}; {} was asked", joined(matched),
+                  fmt::format("{} {} no grant on a region named {}; {} was asked", joined(matched),
                               matched.size() == 1 ? "has" : "have",
                               is_name(region) ? std::string(region) : quote(region), name(asked)),
                   near.empty() || near == region

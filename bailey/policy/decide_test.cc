@@ -90,7 +90,7 @@ TEST(Decide, ARefusalSaysWhoHasWhatAndWhatToDo) {
             "principal bob has r on region orders; rw was asked [denied, by the broker]\n"
             "  what to do: ask an admin for a [[grant]] with rights = \"rw\"");
   EXPECT_EQ(refusal(policy, user(4), "orders", Rights::read),
-            "principal mallory has no grant on a region orders; r was asked [denied, by the broker]\n"
+            "principal mallory has no grant on a region named orders; r was asked [denied, by the broker]\n"
             "  what to do: ask an admin for a [[grant]] with rights = \"r\"");
   EXPECT_EQ(refusal(policy, user(2, {50}), "orders", Rights::admin),
             "principals bob and staff have rw on region orders; admin was asked [denied, by the broker]\n"
@@ -100,7 +100,7 @@ TEST(Decide, ARefusalSaysWhoHasWhatAndWhatToDo) {
       "no principal of the policy has the identity shown (uid 5, gid 6) [not authenticated, by the broker]\n"
       "  what to do: ask an admin for a [principal.NAME] with one of these identities");
   EXPECT_EQ(refusal(policy, user(2), "ordres", Rights::read),
-            "principal bob has no grant on a region ordres; r was asked [denied, by the broker]\n"
+            "principal bob has no grant on a region named ordres; r was asked [denied, by the broker]\n"
             "  what to do: did you mean \"orders\"?");
   EXPECT_EQ(refusal(policy, user(3), "legder", Rights::read),
             "there is no region \"legder\" [not found, by the broker]\n"

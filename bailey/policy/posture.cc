@@ -59,7 +59,9 @@ void process_rung(const Region& region, bool sealed, bool one_uid, RegionPosture
         "Mode shared: all with rw write one index, so each of them can delete or hide entries of others; "
         "none can write into another's records.");
   out.not_stopped.push_back(
-      "A reader whose grant ended keeps what it has mapped or copied; it sees nothing written later.");
+      "A reader whose grant ended keeps what it has copied; hostile code of its own keeps what it has "
+      "mapped, too, and sees "
+      "what is still written into those segments until their writers leave them.");
 }
 
 void lacking(const Region& region, RegionPosture& out) {
