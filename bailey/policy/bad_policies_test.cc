@@ -280,7 +280,13 @@ const std::vector<Bad>& bad_policies() {
         "typographic quotes?"}},
       {"columns count characters",
        pool + "[principal.bob]\nidentity = [\"user:\xc3\xa4\", \"alice\", \"\"\"\n",
-       {"f:5:32: a text over several lines has no place in a policy; use one pair of quotes"}},
+       {"f:5:19: a letter beyond ASCII in a text; write it as an escape within double quotes, like "
+        "\"caf\\u00e9\"",
+        "f:5:32: a text over several lines has no place in a policy; use one pair of quotes"}},
+      {"a quote that the TOML library takes for the rest of a number",
+       pool + "[principal.bob]\nidentity = 0.'\xd0\xa5\"\n",
+       {"f:5:15: a letter beyond ASCII in a text; write it as an escape within double quotes, like "
+        "\"caf\\u00e9\""}},
       {"an array that closes wrongly",
        with_region("kind = [}\nsise = \"8MiB\"\nsize = \"8MiB\"\n"),
        {"f:7:1: not TOML: this line makes no sense",

@@ -125,6 +125,13 @@ std::optional<std::vector<Line>> scan(std::string_view text, Diagnostics& out) {
     for (std::size_t i = 0; i < line.size(); ++i) {
       char c = line[i];
       if (open != 0) {
+        // What looks like a text here can be the rest of a broken number to the library.
+        if (static_cast<unsigned char>(c) >= 0x80 && !beyond_ascii) {
+          beyond_ascii = true;
+          out.error({number, column_of(line, i)}, "a letter beyond ASCII in a text",
+                    "write it as an escape within double quotes, like \"caf\\u00e9\"");
+          good = false;
+        }
         if (c == '\\' && open == '"') {
           ++i;
         } else if (c == open) {
