@@ -1,6 +1,6 @@
 // Fuzzes the reading of a policy: no text may crash it, make it work without bound, or get past a rule.
 //
-//   fuzz/policy_fuzz -dict=bailey/policy/policy.dict -max_len=4096 WORK_FOLDER bailey/policy/corpus
+//   fuzz/policy_fuzz -dict=bailey/policy/policy_fuzz.dict WORK_FOLDER bailey/policy/corpus/policy_fuzz
 //
 // Checked for each input: an accepted policy keeps its invariants and a refused one says why; reading twice
 // gives the same; a policy differs in nothing from itself; decisions never give what no grant gives.

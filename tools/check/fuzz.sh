@@ -3,7 +3,8 @@
 #
 # NAME_fuzz must find nothing in SECONDS. NAME_fuzz_canary is the same fuzzer over code with a planted bug, and must
 # find it: a fuzzer that can't find its canary would find nothing else either, so a fuzzer without one fails.
-# Seeds are read from a folder corpus/NAME_fuzz beside the fuzzer's source; what a run learns stays in FOLDER/corpus.
+# Seeds are read from a folder corpus/NAME_fuzz beside the fuzzer's source, words of the input's language from
+# NAME_fuzz.dict there; what a run learns stays in FOLDER/corpus.
 # Prints one line a program, "ok ..." or "not ok ...".
 set -u
 root=$(cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/../.." && pwd)
@@ -24,15 +25,18 @@ fuzz_one() {
   rm -rf "$finds"
   mkdir -p "$learned" "$finds"
   mapfile -t seeds < <(find "$root/bailey" "$root/bench" "$root/tools" -type d -path "*/corpus/$fuzzer" 2>/dev/null)
+  local words dictionary=()
+  words=$(find "$root/bailey" "$root/bench" "$root/tools" -name "$fuzzer.dict" -print -quit 2>/dev/null)
+  [ -z "$words" ] || dictionary=("-dict=$words")
   local limit=$seconds
   [ "$name" = "$fuzzer" ] || limit=$canary_seconds
   "$folder/fuzz/$name" -max_total_time="$limit" -timeout=20 -rss_limit_mb=2048 -print_final_stats=1 \
-    -artifact_prefix="$finds/" "$learned" ${seeds[@]+"${seeds[@]}"} >"$log" 2>&1
+    ${dictionary[@]+"${dictionary[@]}"} -artifact_prefix="$finds/" "$learned" ${seeds[@]+"${seeds[@]}"} >"$log" 2>&1
   status=$?
   crash=$(find "$finds" -name 'crash-*' -print -quit)
   executed=$(sed -n 's/^stat::number_of_executed_units: *//p' "$log" | tail -n 1)
   if [ "$name" != "$fuzzer" ]; then
-    # A canary starts from nothing each time: an input found once must not make the next run's proof for it.
+    # A canary starts from the seeds alone each time: an input found once must not make the next run's proof for it.
     rm -rf "$learned"
     if [ $status != 0 ] && [ -n "$crash" ]; then
       echo "ok canary $name: found"
