@@ -10,7 +10,7 @@
 #include "bailey/base/fd.h"
 #include "bailey/kinds/kinds.h"
 #include "bailey/pool/plain.h"
-#include "bailey/table/index.h"
+#include "bailey/table/home.h"
 #include "bailey/table/record.h"
 
 namespace bailey::kinds {

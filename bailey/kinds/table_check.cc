@@ -12,7 +12,7 @@
 
 #include "bailey/abi/control.h"
 #include "bailey/kinds/table_kind.h"
-#include "bailey/table/index.h"
+#include "bailey/table/home.h"
 #include "bailey/table/record.h"
 
 namespace bailey::kinds {

@@ -11,6 +11,10 @@
 #include <cstring>
 #include <string_view>
 
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
+
 namespace bailey::medium {
 
 using Word = std::uint64_t;
@@ -26,8 +30,23 @@ inline bool cas(Word* at, Word expected, Word desired) {
 // A store that every later load of this thread comes after, in the order that all threads agree on.
 inline void store_then_fence(Word* at, Word value) { __atomic_exchange_n(at, value, __ATOMIC_SEQ_CST); }
 
-inline void prefetch(const void* at) { __builtin_prefetch(at, 0, 3); }
-inline void prefetch_to_write(const void* at) { __builtin_prefetch(at, 1, 3); }
+// In assembler: g++ takes a function that does nothing but __builtin_prefetch for one without effect, and
+// drops its calls; and it turns a prefetch to write into one to read where it compiles for every x86-64. A
+// processor that lacks prefetchw takes it for a nop.
+inline void prefetch(const void* at) {
+#ifdef __x86_64__
+  asm volatile("prefetcht0 %0" : : "m"(*static_cast<const char*>(at)));
+#else
+  __builtin_prefetch(at, 0, 3);
+#endif
+}
+inline void prefetch_to_write(const void* at) {
+#ifdef __x86_64__
+  asm volatile("prefetchw %0" : : "m"(*static_cast<const char*>(at)));
+#else
+  __builtin_prefetch(at, 1, 3);
+#endif
+}
 
 constexpr std::size_t padded(std::size_t bytes) { return (bytes + 7) & ~std::size_t{7}; }
 
@@ -40,31 +59,46 @@ constexpr std::size_t padded(std::size_t bytes) { return (bytes + 7) & ~std::siz
 #define BAILEY_COPIES_ARE_WATCHED 1
 #endif
 
-// 64 bytes at once. In assembler, because to the language a racing copy by vectors is undefined, while the
-// processor just gives old and new bytes, which is all that validation needs. Sanitizers see words instead.
+// Many bytes, by the C library's copy for this processor. To the language a racing copy by anything but
+// atomics is undefined, while the processor just gives old and new bytes, which is all that validation needs;
+// so the compiler is told nothing of what is copied. Sanitizers see words instead.
 #ifndef BAILEY_COPIES_ARE_WATCHED
-inline void copy_64(void* to, const void* from) {
-  asm volatile(
-      "movdqu (%[from]), %%xmm0\n\t"
-      "movdqu 16(%[from]), %%xmm1\n\t"
-      "movdqu 32(%[from]), %%xmm2\n\t"
-      "movdqu 48(%[from]), %%xmm3\n\t"
-      "movdqu %%xmm0, (%[to])\n\t"
-      "movdqu %%xmm1, 16(%[to])\n\t"
-      "movdqu %%xmm2, 32(%[to])\n\t"
-      "movdqu %%xmm3, 48(%[to])"
-      :
-      : [from] "r"(from), [to] "r"(to)
-      : "xmm0", "xmm1", "xmm2", "xmm3", "memory");
+inline void copy_bytes(void* to, const void* from, std::size_t bytes) {
+  asm volatile("" : "+r"(to), "+r"(from) : : "memory");
+  std::memcpy(to, from, bytes);
+  asm volatile("" : : : "memory");
 }
 #endif
 
+// Which of the eight words of a line have `high` as their highest 16 bits: bit i for word i. Without a
+// branch, so that a processor goes on past it to the next lookup. Each word is looked at once, in no order: a
+// hint, whoever uses a word loads it again.
+inline unsigned words_with_high_16(const Word* line, std::uint16_t high) {
+#ifndef BAILEY_COPIES_ARE_WATCHED
+  // Loaded in assembler for the same reason as in copy_bytes; each aligned word of 8 bytes is loaded whole.
+  auto pair = [line](int at) {
+    __m128i two;
+    asm volatile("movdqu %1, %0" : "=x"(two) : "m"(*reinterpret_cast<const __m128i*>(line + at)));
+    return _mm_castsi128_ps(_mm_srli_epi64(two, 48));
+  };
+  const __m128i wanted = _mm_set1_epi32(high);
+  const __m128i low_four = _mm_castps_si128(_mm_shuffle_ps(pair(0), pair(2), 0x88));
+  const __m128i high_four = _mm_castps_si128(_mm_shuffle_ps(pair(4), pair(6), 0x88));
+  const __m128i same = _mm_packs_epi32(_mm_cmpeq_epi32(low_four, wanted), _mm_cmpeq_epi32(high_four, wanted));
+  return static_cast<unsigned>(_mm_movemask_epi8(_mm_packs_epi16(same, _mm_setzero_si128())));
+#else
+  unsigned same = 0;
+  for (unsigned i = 0; i < 8; ++i) same |= static_cast<unsigned>(load_relaxed(line + i) >> 48 == high) << i;
+  return same;
+#endif
+}
+
 // Copies `bytes` bytes out of words of the pool; `from` is aligned to 8 and readable to padded(bytes).
 inline void copy_out(void* to, const std::byte* from, std::size_t bytes) {
-  auto* out = static_cast<std::byte*>(to);
 #ifndef BAILEY_COPIES_ARE_WATCHED
-  for (; bytes >= 64; bytes -= 64, from += 64, out += 64) copy_64(out, from);
-#endif
+  copy_bytes(to, from, bytes);
+#else
+  auto* out = static_cast<std::byte*>(to);
   for (; bytes >= 8; bytes -= 8, from += 8, out += 8) {
     Word word = load_relaxed(reinterpret_cast<const Word*>(from));
     std::memcpy(out, &word, 8);
@@ -73,6 +107,7 @@ inline void copy_out(void* to, const std::byte* from, std::size_t bytes) {
     Word word = load_relaxed(reinterpret_cast<const Word*>(from));
     std::memcpy(out, &word, bytes);
   }
+#endif
 }
 
 // The last `count` (1..7) of the `bytes` bytes at `from` as a word filled with zeros. Loads that overlap what
@@ -93,7 +128,13 @@ inline void copy_in(std::byte* to, const void* from, std::size_t bytes) {
   const auto* in = static_cast<const std::byte*>(from);
   const std::size_t all = bytes;
 #ifndef BAILEY_COPIES_ARE_WATCHED
-  for (; bytes >= 64; bytes -= 64, in += 64, to += 64) copy_64(to, in);
+  if (bytes >= 64) {
+    const std::size_t words = bytes & ~std::size_t{7};
+    copy_bytes(to, in, words);
+    to += words;
+    in += words;
+    bytes -= words;
+  }
 #endif
   for (; bytes >= 8; bytes -= 8, in += 8, to += 8) {
     Word word;

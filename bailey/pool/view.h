@@ -11,7 +11,7 @@
 //  2. Only segments that this view created are writable, plus the index where the region's mode shares it.
 //  3. An operation's last load is `current()`; if it says no, the operation calls `attend()` and, where that
 //     succeeds, starts anew (reads) or stands (writes already published; see attend).
-//  4. An operation's first load is `current()` too: in a forked child it says no, since the child has not the
+//  4. An operation's first load is `alive()`: in a forked child it says no, since the child has not the
 //     writable mappings (MADV_DONTFORK) and would fault on the first touch. The operation then returns what
 //     `attend()` says: `forked`. Destructors touch no memory of the pool for the same reason.
 //
@@ -147,8 +147,8 @@ class View {
   // cache.
   bool alive() const { return __atomic_load_n(parts_.alive_word, __ATOMIC_RELAXED) != 0; }
   // Whether the grant and the layout are still those that the view knows, and the view this process's own.
-  // The last load of every operation, and the first.
-  bool current() const {
+  // The last load of every operation.
+  [[gnu::always_inline]] bool current() const {
     return __atomic_load_n(parts_.grant_word, __ATOMIC_ACQUIRE) == parts_.expected_grant && alive();
   }
   // After current() said no. Success: the view is up to date again, go on. Error: revoked,

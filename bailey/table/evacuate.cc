@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <string>
 
+#include "bailey/table/home.h"
 #include "bailey/table/writer.h"
 
 namespace bailey::table {

@@ -9,12 +9,12 @@ using medium::store_release;
 
 // ---- places
 
-Heap::Segment* Heap::find(pool::SegmentId id) const {
+inline Heap::Segment* Heap::find(pool::SegmentId id) const {
   std::uint16_t position = segment_index_[id];
   return position == 0 ? nullptr : const_cast<Segment*>(&segments_[position - 1u]);
 }
 
-Heap::PageOf Heap::page_of(Word place) const {
+[[gnu::always_inline]] inline Heap::PageOf Heap::page_of(Word place) const {
   Segment* segment = find(segment_of(place));
   if (segment == nullptr) return {};
   std::uint64_t offset = offset_of(place);
@@ -28,7 +28,7 @@ Word Heap::page_place(const Segment& segment, std::uint32_t page) const {
   return make_slot(0, segment.id, segment.extent.data_offset + (std::uint64_t{page} << BAILEY_PAGE_SHIFT));
 }
 
-OwnBlock Heap::block(const PageOf& where, Word place) {
+[[gnu::always_inline]] inline OwnBlock Heap::block(const PageOf& where, Word place) {
   const Page& page = where.segment->pages[where.page];
   OwnBlock own;
   own.place = place;
@@ -39,7 +39,7 @@ OwnBlock Heap::block(const PageOf& where, Word place) {
   return own;
 }
 
-bool Heap::starts(const PageOf& where, Word place) const {
+[[gnu::always_inline]] inline bool Heap::starts(const PageOf& where, Word place) const {
   if (where.segment == nullptr) return false;
   const Page& about = where.segment->pages[where.page];
   auto in_page = static_cast<std::uint32_t>((offset_of(place) - where.segment->extent.data_offset) &
@@ -51,11 +51,6 @@ bool Heap::starts(const PageOf& where, Word place) const {
 bool Heap::owns(Word place) const { return starts(page_of(place), place); }
 
 OwnBlock Heap::at(Word place) const { return block(page_of(place), place); }
-
-bailey_desk* Heap::desk() const {
-  if (segments_.empty()) return nullptr;
-  return reinterpret_cast<bailey_desk*>(segments_.front().extent.base + BAILEY_SEGMENT_DESK_OFFSET);
-}
 
 // ---- pages
 
@@ -155,22 +150,9 @@ bool Heap::allocate(std::uint64_t bytes, OwnBlock& own) {
     place = list.carve_next;
     list.carve_next += class_bytes[cls] / BAILEY_BLOCK_UNIT;
   }
-  own = {place, find(segment_of(place))->extent.base + offset_of(place), class_bytes[cls], cls};
+  own = {place, view_.extent(segment_of(place)).base + offset_of(place), class_bytes[cls], cls};
   bytes_live_ += own.bytes;
   return true;
-}
-
-void Heap::prefetch(std::uint64_t bytes) const {
-  unsigned cls = class_of(bytes);
-  if (cls == BAILEY_CLASS_RUN) return;
-  const Class& list = classes_[cls];
-  Word place = !list.free.empty()                  ? list.free.back()
-               : list.carve_next != list.carve_end ? list.carve_next
-                                                   : 0;
-  if (place == 0) return;
-  const std::byte* record = find(segment_of(place))->extent.base + offset_of(place);
-  std::uint64_t near = std::min<std::uint64_t>(bytes, 512);
-  for (std::uint64_t at = 0; at < near; at += cache_line_bytes) medium::prefetch_to_write(record + at);
 }
 
 Status Heap::grow(std::uint64_t bytes) {
@@ -212,10 +194,10 @@ void Heap::cancel(const OwnBlock& own) {
 }
 
 bool Heap::release(Word slot) {
-  Word place = place_of(slot);
-  PageOf where = page_of(place);
+  const Word place = place_of(slot);
+  const PageOf where = page_of(place);
   if (!starts(where, place)) return false;
-  OwnBlock own = block(where, place);
+  const OwnBlock own = block(where, place);
   auto* word = reinterpret_cast<Word*>(own.record);
   // A peer can make two slots lead to one record; the block is free once.
   if (busy(load_relaxed(word))) return true;
@@ -267,6 +249,7 @@ std::uint32_t Heap::count_free() {
 
 // Takes the free blocks of some pages out of the lists and returns their live ones (complete, not in limbo).
 std::vector<Word> Heap::withdraw(Segment& segment, std::uint32_t first, std::uint32_t count) {
+  reserving_ = true;
   std::vector<Word> live;
   for (std::uint32_t page = first; page < first + count; ++page) {
     unsigned cls = segment.pages[page].cls;
@@ -287,6 +270,7 @@ std::vector<Word> Heap::withdraw(Segment& segment, std::uint32_t first, std::uin
 }
 
 std::size_t Heap::trim() {
+  reserving_ = false;
   for (Segment& segment : segments_)
     for (std::uint32_t page = 0; page < segment.pages.size(); ++page) {
       if (!segment.pages[page].reserved) continue;

@@ -15,6 +15,7 @@
 // Thread safety: one thread.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <functional>
 #include <optional>
@@ -40,6 +41,16 @@ class Heap {
   // A free block for a record of `bytes`, its record word busy. False where the segments at hand have none:
   // the caller reclaims (limbo, sweep, trim, compaction) or calls grow().
   bool allocate(std::uint64_t bytes, OwnBlock& block);
+  // The same in the usual case: a block of this size was freed before. False: allocate() knows more.
+  bool allocate_at_once(std::uint64_t bytes, OwnBlock& block) {
+    const unsigned cls = class_of(bytes);
+    if (cls == BAILEY_CLASS_RUN || classes_[cls].free.empty()) return false;
+    const Word place = classes_[cls].free.back();
+    classes_[cls].free.pop_back();
+    block = {place, view_.extent(segment_of(place)).base + offset_of(place), class_bytes[cls], cls};
+    bytes_live_ += block.bytes;
+    return true;
+  }
   // Takes another segment, with room for a record of `bytes`. Error: those of Backing::create.
   Status grow(std::uint64_t bytes);
   // Gives back a block that was allocated and never published.
@@ -47,6 +58,19 @@ class Heap {
   // Gives back a block that no slot leads to any more. False where the place is not a block of these
   // segments.
   bool release(Word place);
+
+  // The same in the usual case: the caller knows from the page word that a block of class `cls` that is no
+  // run starts there. False: release() knows more.
+  bool release_at_once(Word place, unsigned cls) {
+    if (segment_index_[segment_of(place)] == 0 || reserving_) return false;
+    auto* word = reinterpret_cast<Word*>(view_.extent(segment_of(place)).base + offset_of(place));
+    const Word held = medium::load_relaxed(word);
+    if (busy(held)) return false;
+    medium::store_release(word, held | 1);
+    bytes_live_ -= class_bytes[cls];
+    (peers_write_ ? limbo_ : classes_[cls].free).push_back(place_of(place));
+    return true;
+  }
 
   // Whether a place is in one of these segments, at the start of a block.
   bool owns(Word place) const;
@@ -75,16 +99,30 @@ class Heap {
   void forget(pool::SegmentId id);
 
   // Where this writer's desk is; null before the first segment.
-  bailey_desk* desk() const;
+  bailey_desk* desk() const {
+    if (segments_.empty()) return nullptr;
+    return reinterpret_cast<bailey_desk*>(segments_.front().extent.base + BAILEY_SEGMENT_DESK_OFFSET);
+  }
   std::uint64_t bytes_owned() const { return bytes_owned_; }
   std::uint64_t bytes_live() const { return bytes_live_; }  // in blocks that are published or prepared
   std::size_t segments() const { return segments_.size(); }
 
-  // The block that the next allocate() of this size will probably give, so that its lines can be fetched
-  // early.
-  void prefetch(std::uint64_t bytes) const;
+  // Fetches the block that the next allocate() of this class will probably give.
+  void prefetch(unsigned cls) const {
+    if (cls == BAILEY_CLASS_FREE || cls == BAILEY_CLASS_RUN) return;
+    const Class& list = classes_[cls];
+    if (list.free.empty() && list.carve_next == list.carve_end) return;
+    const Word place = list.free.empty() ? list.carve_next : list.free.back();
+    const std::byte* at = view_.extent(segment_of(place)).base + offset_of(place);
+    const std::byte* const end = at + std::min(class_bytes[cls], prefetch_bytes_max);
+    do medium::prefetch_to_write(at);
+    while ((at += cache_line_bytes) < end);
+  }
 
  private:
+  // The rest of a larger block comes by the processor's own prefetching, since it is written from end to end.
+  static constexpr std::uint32_t prefetch_bytes_max = 512;
+
   struct Page {
     std::uint8_t cls = BAILEY_CLASS_FREE;
     bool used = false;       // records were here before: their words need marking
@@ -133,6 +171,7 @@ class Heap {
   Class classes_[class_count + 1];
   std::vector<Word> limbo_;
   std::vector<Word> withdrawn_;
+  bool reserving_ = false;  // whether a page is reserved
   std::uint64_t bytes_owned_ = 0;
   std::uint64_t bytes_live_ = 0;
 };

@@ -11,7 +11,7 @@
 
 #include "bailey/base/clock.h"
 #include "bailey/table/history_client.h"
-#include "bailey/table/index.h"
+#include "bailey/table/home.h"
 #include "bailey/table/record.h"
 
 namespace bailey::table {

@@ -1,8 +1,5 @@
 #include "bailey/table/index.h"
 
-#define XXH_INLINE_ALL
-#include <xxhash.h>
-
 #include <algorithm>
 #include <cstring>
 
@@ -30,16 +27,6 @@ std::uint64_t Geometry::index_bytes() const {
 bool Geometry::fits(std::uint64_t bytes) const {
   constexpr std::uint64_t most = std::uint64_t{1} << 31;
   return buckets > 0 && buckets < most && overflow_buckets < most && index_bytes() <= bytes;
-}
-
-Home home_of(std::string_view key, const Geometry& geometry) {
-  std::uint64_t hash = XXH3_64bits_withSeed(key.data(), key.size(), geometry.hash_seed);
-  Home home;
-  // The high bits choose the bucket, the low ones the tag.
-  home.bucket = static_cast<std::uint64_t>((static_cast<unsigned __int128>(hash) * geometry.buckets) >> 64);
-  home.tag = hash & BAILEY_SLOT_TAG_MASK;
-  if (home.tag == 0) home.tag = 1;
-  return home;
 }
 
 void Table::format(MutableBytes index, const Geometry& geometry) {

@@ -7,6 +7,7 @@
 // Thread safety: plain functions over shared words.
 #pragma once
 
+#include <bit>
 #include <cstdint>
 #include <optional>
 
@@ -37,12 +38,12 @@ constexpr Word place_of(Word slot) { return slot & slot_place_mask; }
 
 // ---- hashing
 
-// Where a key belongs: its bucket and the tag that its slot carries (never 0, so that no slot is 0).
+// Where a key belongs: its bucket and the tag that its slot carries (never 0, so that no slot is 0). See
+// home.h.
 struct Home {
   std::uint64_t bucket = 0;
   Word tag = 0;
 };
-Home home_of(std::string_view key, const Geometry& geometry);
 
 // ---- chains
 
@@ -105,6 +106,56 @@ class Walk {
   bailey_bucket* bucket_;
   unsigned at_ = 0;
   unsigned visited_ = 1;
+  bool corrupt_ = false;
+};
+
+// A walk along one chain over the slots that carry a tag, or over the empty ones (tag 0). Bounded like Walk.
+//
+// A slot that is returned carried the tag when its bucket was looked at: load it and look again. Whatever
+// carries the tag throughout is returned.
+class Candidates {
+ public:
+  Candidates(const Index& index, const Home& home)
+      : index_(index), bucket_(index.primary(home.bucket)), tag_(static_cast<std::uint16_t>(home.tag)) {
+    look();
+  }
+
+  // The first of the first bucket, or null.
+  Word* first() const { return left_ != 0 ? &bucket_->slots[std::countr_zero(left_)] : nullptr; }
+  // The current slot, or null at the end.
+  Word* slot() {
+    while (left_ == 0) [[unlikely]]
+      if (!follow()) return nullptr;
+    return &bucket_->slots[std::countr_zero(left_)];
+  }
+  unsigned position() const {
+    return (visited_ - 1) * BAILEY_BUCKET_SLOTS + static_cast<unsigned>(std::countr_zero(left_));
+  }
+  void next() { left_ &= left_ - 1; }
+  bool corrupt() const { return corrupt_; }
+
+ private:
+  void look() {
+    left_ = medium::words_with_high_16(bucket_->slots, tag_) & ((1u << BAILEY_BUCKET_SLOTS) - 1);
+  }
+  bool follow() {
+    Word link = medium::load_acquire(&bucket_->link);
+    if (link == 0 || corrupt_) return false;
+    bailey_bucket* next = index_.follow(link);
+    if (next == nullptr || ++visited_ > chain_buckets_max) {
+      corrupt_ = true;
+      return false;
+    }
+    bucket_ = next;
+    look();
+    return true;
+  }
+
+  Index index_;
+  bailey_bucket* bucket_;
+  unsigned left_ = 0;  // slots of the bucket that are still to be returned
+  unsigned visited_ = 1;
+  std::uint16_t tag_;
   bool corrupt_ = false;
 };
 

@@ -34,6 +34,8 @@ constexpr std::uint64_t version_of(Word word) { return word >> 1; }
 constexpr Word make_lengths(std::size_t key_bytes, std::size_t value_bytes) {
   return Word{value_bytes} << 32 | Word{key_bytes} << 16;
 }
+constexpr std::size_t key_length(Word lengths) { return lengths >> 16 & 0xffff; }
+constexpr std::size_t value_length(Word lengths) { return lengths >> 32; }
 constexpr std::uint64_t record_bytes(std::size_t key_bytes, std::size_t value_bytes) {
   return BAILEY_RECORD_HEADER_BYTES + medium::padded(key_bytes) + medium::padded(value_bytes);
 }
@@ -107,7 +109,7 @@ struct Lengths {
 };
 // Lengths that fit into a block and into the limits, or nothing.
 inline std::optional<Lengths> check_lengths(Word lengths, std::uint64_t block_bytes) {
-  Lengths checked{lengths >> 16 & 0xffff, lengths >> 32};
+  Lengths checked{key_length(lengths), value_length(lengths)};
   if (checked.key > key_bytes_max || checked.value > value_bytes_max ||
       record_bytes(checked.key, checked.value) > block_bytes)
     return std::nullopt;
@@ -144,6 +146,85 @@ inline Seen read_record(pool::View& view, const Word* slot, Word slot_seen, cons
   if (to != nullptr) medium::copy_out(to, block.value(lengths->key), lengths->value);
   view.step(pool::Step::record_copied);
   return still(slot, slot_seen, block, read.word) ? Seen::match : Seen::changed;
+}
+
+// Maps the segment that a slot leads to: match where that is done, else what the slot is.
+Seen map_segment(pool::View& view, const Word* slot, Word slot_seen, Error& failure);
+
+// What the record that `slot_seen` leads to is to `key`, from the slot on. `failure` says why where it is
+// Seen::failed.
+template <class Sink>
+inline Seen examine(pool::View& view, const Word* slot, Word slot_seen, std::string_view key,
+                    ReadRecord& read, Sink&& sink, Error& failure) {
+  const pool::Extent& extent = view.extent(segment_of(slot_seen));
+  if (extent.base == nullptr) [[unlikely]]
+    if (Seen mapped = map_segment(view, slot, slot_seen, failure); mapped != Seen::match) return mapped;
+  Block block;
+  Place place = locate(extent, slot_seen, block);
+  if (place == Place::ok) [[likely]]
+    return read_record(view, slot, slot_seen, block, key, read, sink);
+  return place == Place::forged && medium::load_acquire(slot) == slot_seen ? Seen::forged : Seen::changed;
+}
+
+// examine() for the usual case, in two halves and in a straight line, so that a processor has the next lookup
+// under way before this one ends: the record is the key's, shares its page, and nobody changes it. The same
+// loads and checks in the same order. Where a half says no, ask examine(), which knows why.
+struct Sighted {
+  const Word* words;  // of the record
+  Word word;
+  const Word* page_word;
+  Word page_seen;
+  unsigned cls;
+  std::size_t value_bytes;
+
+  const std::byte* value(std::size_t key_bytes) const {
+    return reinterpret_cast<const std::byte*>(words) + BAILEY_RECORD_HEADER_BYTES + medium::padded(key_bytes);
+  }
+  bool still(const Word* slot, Word slot_seen) const {
+    std::atomic_thread_fence(std::memory_order_acquire);
+    return medium::load_acquire(slot) == slot_seen && medium::load_acquire(words) == word &&
+           medium::load_acquire(page_word) == page_seen;
+  }
+};
+// Whether `slot_seen` leads to a complete record of `key`, which has at most key_bytes_max bytes.
+[[gnu::always_inline]] inline bool sight(const pool::View& view, Word slot_seen, std::string_view key,
+                                         Sighted& sighted) {
+  // Without a mapping it has no pages.
+  const pool::Extent& extent = view.extent(segment_of(slot_seen));
+  const std::uint64_t offset = offset_of(slot_seen);
+  const std::uint64_t in_data = offset - extent.data_offset;
+  if (in_data >> BAILEY_PAGE_SHIFT >= extent.pages) [[unlikely]]
+    return false;
+  sighted.page_word = page_words(extent) + (in_data >> BAILEY_PAGE_SHIFT);
+  sighted.page_seen = medium::load_acquire(sighted.page_word);
+  const unsigned cls = page_class(sighted.page_seen);
+  sighted.cls = cls;
+  if (cls > class_count || !starts_block(cls, static_cast<std::uint32_t>(in_data & (BAILEY_PAGE_BYTES - 1))))
+      [[unlikely]]
+    return false;
+  const std::byte* record = extent.base + offset;
+  sighted.words = reinterpret_cast<const Word*>(record);
+  sighted.word = medium::load_acquire(sighted.words);
+  const Word lengths = medium::load_relaxed(sighted.words + 1);
+  sighted.value_bytes = value_length(lengths);
+  return !busy(sighted.word) && key_length(lengths) == key.size() &&
+         record_bytes(key.size(), sighted.value_bytes) <= class_bytes[cls] &&
+         medium::equal(record + BAILEY_RECORD_HEADER_BYTES, key);
+}
+
+// Fetches what reading the record that a slot leads to touches, if it has `bytes` bytes.
+inline void prefetch_record(const pool::View& view, Word slot_seen, std::uint64_t bytes) {
+  const pool::Extent& extent = view.extent(segment_of(slot_seen));
+  const std::uint64_t offset = offset_of(slot_seen);
+  const std::uint64_t page = (offset - extent.data_offset) >> BAILEY_PAGE_SHIFT;
+  if (page >= extent.pages) [[unlikely]]
+    return;
+  medium::prefetch(page_words(extent) + page);
+  // A prefetch does not fault: it may go past the segment's end.
+  const std::byte* const end = extent.base + offset + bytes;
+  const std::byte* at = extent.base + offset / cache_line_bytes * cache_line_bytes;
+  do medium::prefetch(at);
+  while ((at += cache_line_bytes) < end);
 }
 
 }  // namespace bailey::table

@@ -3,7 +3,7 @@
 // Slots do not move while their record lives, so a record that is there throughout is met when its bucket is.
 #include <fmt/format.h>
 
-#include "bailey/table/index.h"
+#include "bailey/table/home.h"
 #include "bailey/table/record.h"
 #include "bailey/table/state.h"
 

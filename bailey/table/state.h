@@ -11,17 +11,32 @@ namespace bailey::table {
 struct Table::State {
   State(std::unique_ptr<pool::View> with, const Geometry& shape) : view(std::move(with)), geometry(shape) {}
 
+  // What a look for a key found. A word in place of a Result, with `failure` aside: to build and to take
+  // apart an Error that is hardly ever there costs more than the lookup.
+  enum class Look : std::uint8_t {
+    found,
+    absent,
+    too_small,  // `sink(bytes)` gave null for its value of `found.bytes` bytes
+    failed,     // `failure` says why
+  };
+  // Looks for a key of at most key_bytes_max bytes.
   template <class Sink>
-  Result<Found> find(const Home& home, std::string_view key, Sink&& sink);
-  void prefetch_record(const Index& index, const Home& home, std::uint64_t value_bytes);
-  Result<std::uint64_t> write(Op op, std::string_view what, std::string_view key, std::string_view value,
-                              std::uint64_t expected);
+  bool look_at_once(const Home& home, std::string_view key, Found& found, Sink&& sink);
+  template <class Sink>
+  Look look(const Home& home, std::string_view key, Found& found, Sink&& sink);
+  Result<Found> get(std::string_view key, MutableBytes out, std::size_t* bytes_needed);
+  Look gave_up();
+  Error error_of(Look outcome);
+  // False: `failure` says why, in the words of an operation called `what`.
+  bool write(Write& write, std::string_view what);
+  bool refuses(const Write& write, std::string_view what);
+  Result<std::uint64_t> result_of(Write&& write, std::string_view what);
 
   std::unique_ptr<pool::View> view;
   Geometry geometry;
   Counters counters;
   std::optional<Writer> writer;
-  std::size_t needed = 0;  // of the last value that did not fit
+  Error failure;  // why the last look or write failed
 };
 
 }  // namespace bailey::table

@@ -5,7 +5,7 @@
 #include <algorithm>
 
 #include "bailey/table/history_client.h"
-#include "bailey/table/index.h"
+#include "bailey/table/home.h"
 
 namespace bailey::table {
 namespace {

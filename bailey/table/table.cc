@@ -4,7 +4,7 @@
 
 #include <algorithm>
 
-#include "bailey/table/index.h"
+#include "bailey/table/home.h"
 #include "bailey/table/record.h"
 #include "bailey/table/state.h"
 
@@ -19,9 +19,15 @@ constexpr std::size_t group = 16;
 // Lines of a record that are fetched ahead.
 constexpr std::uint64_t prefetch_bytes_max = 384;
 
-std::unexpected<Error> contended(std::string_view what) {
+Error contended(std::string_view what) {
   return fail(Code::contended, By::peer,
-              fmt::format("{} gave up after {} attempts against writers", what, attempts_max), "try again");
+              fmt::format("{} gave up after {} attempts against writers", what, attempts_max), "try again")
+      .error();
+}
+Error corrupt_index() {
+  return fail(Code::corrupt, By::peer, "corrupt index: a chain is a circle or leads out of the index",
+              "bailey region check tells what is readable")
+      .error();
 }
 
 Status check_key(std::string_view key) {
@@ -72,218 +78,248 @@ const Geometry& Table::geometry() const { return state_->geometry; }
 
 // ---- reading
 
-// One lookup. `sink(bytes)` says where the value goes, null where it does not fit: then `found.bytes` has its
-// size.
+// The usual case: the first candidate is the key's record, and all stays as it is. False: look().
 template <class Sink>
-Result<Found> Table::State::find(const Home& home, std::string_view key, Sink&& sink) {
-  if (!view->current()) BAILEY_TRY(view->attend());
-  for (unsigned attempt = 0; attempt < attempts_max;) {
-    Index index(view->index(), geometry);
-    Walk walk(index, home.bucket);
-    Code outcome = Code::not_found;
-    Found found;
-    bool ok = false;
+[[gnu::always_inline]] inline bool Table::State::look_at_once(const Home& home, std::string_view key,
+                                                              Found& found, Sink&& sink) {
+  const Word* slot = Candidates(Index(view->index(), geometry), home).first();
+  if (slot == nullptr) [[unlikely]]
+    return false;
+  Word seen = load_acquire(slot);
+  view->step(pool::Step::slot_loaded);
+  Sighted record;
+  if (seen >> BAILEY_SLOT_TAG_SHIFT != home.tag || !sight(*view, seen, key, record)) [[unlikely]]
+    return false;
+  void* to = sink(record.value_bytes);
+  if (to == nullptr) [[unlikely]]
+    return false;
+  medium::copy_out(to, record.value(key.size()), record.value_bytes);
+  view->step(pool::Step::record_copied);
+  if (!record.still(slot, seen) || !view->current()) [[unlikely]]
+    return false;
+  found = {record.value_bytes, version_of(record.word)};
+  return true;
+}
+
+template <class Sink>
+Table::State::Look Table::State::look(const Home& home, std::string_view key, Found& found, Sink&& sink) {
+  Candidates walk(Index(view->index(), geometry), home);
+  for (unsigned attempt = 0;;) {
+    Look outcome = Look::absent;
     while (Word* slot = walk.slot()) {
       Word seen = load_acquire(slot);
-      if (seen >> BAILEY_SLOT_TAG_SHIFT != home.tag) {
+      if (seen >> BAILEY_SLOT_TAG_SHIFT != home.tag) [[unlikely]] {
         walk.next();
         continue;
       }
       view->step(pool::Step::slot_loaded);
-      const pool::Extent* extent = &view->extent(segment_of(seen));
-      if (extent->base == nullptr) [[unlikely]] {
-        auto mapped = view->find(segment_of(seen));
-        if (!mapped && mapped.error().code != Code::not_found)
-          return std::unexpected(std::move(mapped).error());
-        if (!mapped) {
-          if (load_acquire(slot) == seen) {
-            ++counters.forged_entries;
-            walk.next();
-          } else if (++attempt >= attempts_max) {
-            return contended("get");
-          }
-          continue;
-        }
-        extent = *mapped;
-      }
-      Block block;
-      Place place = locate(*extent, seen, block);
       bool fits = true;
       ReadRecord read;
-      Seen what = Seen::changed;
-      if (place == Place::ok) [[likely]] {
-        what = read_record(*view, slot, seen, block, key, read, [&](std::size_t bytes) {
-          void* to = sink(bytes);
-          fits = to != nullptr || bytes == 0;
-          return to;
-        });
-      } else if (place == Place::forged && load_acquire(slot) == seen) {
-        what = Seen::forged;
-      }
+      Seen what = examine(
+          *view, slot, seen, key, read,
+          [&](std::size_t bytes) {
+            void* to = sink(bytes);
+            fits = to != nullptr || bytes == 0;
+            return to;
+          },
+          failure);
       if (what == Seen::match) [[likely]] {
         found = {read.value_bytes, version_of(read.word)};
-        ok = fits;
-        if (!fits) outcome = Code::too_large;
+        outcome = fits ? Look::found : Look::too_small;
         break;
       }
       if (what == Seen::changed) {
         ++counters.retries;
-        if (++attempt >= attempts_max) return contended("get");
+        if (++attempt >= attempts_max) return gave_up();
         continue;
       }
+      if (what == Seen::failed) return Look::failed;
       if (what == Seen::forged) ++counters.forged_entries;
       walk.next();
     }
-    if (walk.corrupt()) [[unlikely]] {
-      if (view->current())
-        return fail(Code::corrupt, By::peer, "corrupt index: a chain is a circle or leads out of the index",
-                    "bailey region check tells what is readable");
-    } else if (view->current()) [[likely]] {
-      if (ok) return found;
-      if (outcome == Code::too_large) needed = found.bytes;
-      return fail(outcome);
+    if (view->current()) [[likely]] {
+      if (walk.corrupt()) [[unlikely]] {
+        failure = corrupt_index();
+        return Look::failed;
+      }
+      return outcome;
     }
-    BAILEY_TRY(view->attend());
-    ++attempt;
+    if (auto attended = view->attend(); !attended) {
+      failure = std::move(attended).error();
+      return Look::failed;
+    }
+    if (++attempt >= attempts_max) return gave_up();
+    walk = Candidates(Index(view->index(), geometry), home);
   }
-  return contended("get");
+}
+
+Table::State::Look Table::State::gave_up() {
+  failure = contended("get");
+  return Look::failed;
+}
+
+Error Table::State::error_of(Look outcome) {
+  if (outcome == Look::failed) return std::exchange(failure, Error{});
+  return Error{outcome == Look::absent ? Code::not_found : Code::too_large, By::library, 0, {}, {}};
+}
+
+// All that is not the usual case, from the start.
+Result<Found> Table::State::get(std::string_view key, MutableBytes out, std::size_t* bytes_needed) {
+  BAILEY_TRY(check_key(key));
+  if (!view->current()) BAILEY_TRY(view->attend());
+  Found found;
+  auto outcome = look(home_of(key, geometry), key, found,
+                      [&](std::size_t bytes) { return bytes <= out.size() ? out.data() : nullptr; });
+  if (outcome == Look::found) return found;
+  if (outcome == Look::too_small && bytes_needed != nullptr) *bytes_needed = found.bytes;
+  return std::unexpected(error_of(outcome));
 }
 
 Result<Found> Table::get(std::string_view key, MutableBytes out, std::size_t* bytes_needed) {
-  if (key.size() > key_bytes_max) [[unlikely]]
-    return std::unexpected(check_key(key).error());
-  auto found = state_->find(home_of(key, state_->geometry), key,
-                            [&](std::size_t bytes) { return bytes <= out.size() ? out.data() : nullptr; });
-  if (!found && found.error().code == Code::too_large && bytes_needed != nullptr)
-    *bytes_needed = state_->needed;
-  return found;
+  State& state = *state_;
+  Found found;
+  if (key.size() <= key_bytes_max && state.view->alive() &&
+      state.look_at_once(home_of(key, state.geometry), key, found, [&](std::size_t bytes) {
+        return bytes <= out.size() ? out.data() : nullptr;
+      })) [[likely]]
+    return found;
+  return state.get(key, out, bytes_needed);
 }
 
 Result<Found> Table::get(std::string_view key, std::string& out) {
   BAILEY_TRY(check_key(key));
-  auto found = state_->find(home_of(key, state_->geometry), key, [&](std::size_t bytes) {
+  State& state = *state_;
+  if (!state.view->current()) BAILEY_TRY(state.view->attend());
+  const Home home = home_of(key, state.geometry);
+  const auto sink = [&](std::size_t bytes) {
     out.resize(bytes);
     return out.data();
-  });
-  if (!found) out.clear();
-  return found;
+  };
+  Found found;
+  if (state.look_at_once(home, key, found, sink)) return found;
+  auto outcome = state.look(home, key, found, sink);
+  if (outcome == State::Look::found) return found;
+  out.clear();
+  return std::unexpected(state.error_of(outcome));
 }
 
+// In groups, in three passes: first the buckets of all are fetched, then the records that they lead to, then
+// each is read, of which by then all is on its way.
 Status Table::get_many(std::span<Get> gets) {
   State& state = *state_;
   if (!state.view->current()) BAILEY_TRY(state.view->attend());
-  Home homes[group];
   for (std::size_t first = 0; first < gets.size(); first += group) {
     std::size_t count = std::min(group, gets.size() - first);
+    Get* const part = &gets[first];
+    Home homes[group];
     Index index(state.view->index(), state.geometry);
     for (std::size_t i = 0; i < count; ++i) {
-      homes[i] = home_of(gets[first + i].key, state.geometry);
+      homes[i] = home_of(part[i].key, state.geometry);
       medium::prefetch(index.primary(homes[i].bucket));
     }
-    for (std::size_t i = 0; i < count; ++i)
-      state.prefetch_record(index, homes[i], gets[first + i].out.size());
     for (std::size_t i = 0; i < count; ++i) {
-      Get& get = gets[first + i];
-      if (get.key.size() > key_bytes_max) {
-        get.ok = false;
-        get.code = Code::too_large;
-        get.found = {};
-        continue;
-      }
-      auto found = state.find(homes[i], get.key, [&](std::size_t bytes) {
-        return bytes <= get.out.size() ? get.out.data() : nullptr;
-      });
-      get.ok = found.has_value();
-      if (found) {
-        get.found = *found;
-        continue;
-      }
-      get.code = found.error().code;
+      Candidates walk(index, homes[i]);
+      if (const Word* slot = walk.first())
+        prefetch_record(*state.view, medium::load_relaxed(slot),
+                        std::min(record_bytes(part[i].key.size(), part[i].out.size()), prefetch_bytes_max));
+    }
+    for (std::size_t i = 0; i < count; ++i) {
+      Get& get = part[i];
       get.found = {};
-      if (get.code == Code::too_large) get.found.bytes = state.needed;
+      get.ok = false;
+      if (get.key.size() > key_bytes_max) [[unlikely]] {
+        get.code = Code::too_large;
+        continue;
+      }
+      const auto sink = [&](std::size_t bytes) { return bytes <= get.out.size() ? get.out.data() : nullptr; };
+      get.ok = state.look_at_once(homes[i], get.key, get.found, sink);
+      if (get.ok) [[likely]]
+        continue;
+      auto outcome = state.look(homes[i], get.key, get.found, sink);
+      get.ok = outcome == State::Look::found;
+      if (!get.ok) get.code = state.error_of(outcome).code;
     }
   }
   return {};
-}
-
-void Table::State::prefetch_record(const Index& index, const Home& home, std::uint64_t value_bytes) {
-  const bailey_bucket* bucket = index.primary(home.bucket);
-  for (const Word& slot : bucket->slots) {
-    Word seen = medium::load_relaxed(&slot);
-    if (seen >> BAILEY_SLOT_TAG_SHIFT != home.tag) continue;
-    const pool::Extent& extent = view->extent(segment_of(seen));
-    std::uint64_t offset = offset_of(seen);
-    if (extent.base == nullptr || offset >= extent.bytes()) return;
-    std::uint64_t bytes =
-        std::min({value_bytes + cache_line_bytes, prefetch_bytes_max, extent.bytes() - offset});
-    for (std::uint64_t at = 0; at < bytes; at += cache_line_bytes)
-      medium::prefetch(extent.base + offset + at);
-    return;
-  }
 }
 
 // ---- writing
 
-Result<std::uint64_t> Table::State::write(Op op, std::string_view what, std::string_view key,
-                                          std::string_view value, std::uint64_t expected) {
-  if (key.size() > key_bytes_max || value.size() > value_bytes_max) [[unlikely]] {
-    BAILEY_TRY(check_key(key));
-    BAILEY_TRY(check_value(value));
-  }
-  if (!writer) [[unlikely]]
-    return fail(Code::denied, By::library,
+bool Table::State::refuses(const Write& write, std::string_view what) {
+  Status fine = check_key(write.key);
+  if (fine) fine = check_value(write.value);
+  if (fine && !writer)
+    fine = fail(Code::denied, By::library,
                 fmt::format("{} refused: this table was opened for reading only", what),
                 "open it for writing; that needs the right rw");
-  auto version = writer->write(op, key, value, expected);
-  if (!version) [[unlikely]]
-    return std::unexpected(explained(std::move(version).error(), what));
-  return version;
+  if (!fine) failure = std::move(fine).error();
+  return !fine;
+}
+
+[[gnu::always_inline]] inline bool Table::State::write(Write& write, std::string_view what) {
+  if (write.key.size() > key_bytes_max || write.value.size() > value_bytes_max || !writer) [[unlikely]]
+    if (refuses(write, what)) return false;
+  const Home home = home_of(write.key, geometry);
+  writer->prefetch_bucket(home);
+  if (writer->write(write, home)) [[likely]]
+    return true;
+  failure = explained(writer->take_failure(), what);
+  return false;
+}
+
+[[gnu::always_inline]] inline Result<std::uint64_t> Table::State::result_of(Write&& wanted,
+                                                                            std::string_view what) {
+  if (write(wanted, what)) [[likely]]
+    return wanted.version;
+  return std::unexpected(std::exchange(failure, Error{}));
 }
 
 Result<std::uint64_t> Table::put(std::string_view key, std::string_view value) {
-  return state_->write(Op::put, "put", key, value, 0);
+  return state_->result_of({.op = Op::put, .key = key, .value = value}, "put");
 }
 Result<std::uint64_t> Table::insert(std::string_view key, std::string_view value) {
-  return state_->write(Op::insert, "insert", key, value, 0);
+  return state_->result_of({.op = Op::insert, .key = key, .value = value}, "insert");
 }
 Result<std::uint64_t> Table::update(std::string_view key, std::string_view value) {
-  return state_->write(Op::update, "update", key, value, 0);
+  return state_->result_of({.op = Op::update, .key = key, .value = value}, "update");
 }
 Result<std::uint64_t> Table::put_if_version(std::string_view key, std::string_view value,
                                             std::uint64_t expected) {
-  return state_->write(Op::put_if_version, "put_if_version", key, value, expected);
+  return state_->result_of(
+      {.op = Op::put_if_version, .key = key, .value = value, .expected_version = expected}, "put_if_version");
 }
 Status Table::erase(std::string_view key) {
-  auto version = state_->write(Op::erase, "erase", key, {}, 0);
-  if (!version) return std::unexpected(std::move(version).error());
-  return {};
+  Write write{.op = Op::erase, .key = key, .value = {}};
+  if (state_->write(write, "erase")) return {};
+  return std::unexpected(std::exchange(state_->failure, Error{}));
 }
 
 Status Table::apply(std::span<Write> writes) {
   State& state = *state_;
   if (!state.view->current()) BAILEY_TRY(state.view->attend());
-  Home homes[group];
   for (std::size_t first = 0; first < writes.size(); first += group) {
     std::size_t count = std::min(group, writes.size() - first);
+    Write* const part = &writes[first];
     if (state.writer) {
+      Home homes[group];
       for (std::size_t i = 0; i < count; ++i) {
-        homes[i] = home_of(writes[first + i].key, state.geometry);
+        homes[i] = home_of(part[i].key, state.geometry);
         state.writer->prefetch_bucket(homes[i]);
       }
       for (std::size_t i = 0; i < count; ++i) state.writer->prefetch_record(homes[i]);
     }
     for (std::size_t i = 0; i < count; ++i) {
-      Write& write = writes[first + i];
-      auto version =
-          state.write(write.op, "write of a batch", write.key, write.value, write.expected_version);
-      write.ok = version.has_value();
-      write.version = version.value_or(0);
-      if (version) continue;
-      write.code = version.error().code;
+      Write& write = part[i];
+      write.ok = state.write(write, "write of a batch");
+      if (write.ok) [[likely]]
+        continue;
+      Error failure = std::exchange(state.failure, Error{});
+      write.code = failure.code;
+      write.version = 0;
       // What ends the session's right or reach ends the batch; all else is this write's own.
       if (write.code == Code::revoked || write.code == Code::unavailable || write.code == Code::forked ||
           write.code == Code::denied)
-        return std::unexpected(std::move(version).error());
+        return std::unexpected(std::move(failure));
     }
   }
   return {};

@@ -1,4 +1,5 @@
 #include "bailey/table/writer.h"
+#include "bailey/table/home.h"
 
 #include <fmt/format.h>
 
@@ -51,23 +52,14 @@ bool Writer::renew_counter() {
   return true;
 }
 
-void Writer::announce(Word slot) {
-  announced_now_ = place_of(slot);
-  medium::store_then_fence(&heap_.desk()->announced[0], announced_now_);
-}
-
-void Writer::withdraw_announcement() {
-  if (announced_now_ == 0) return;
-  announced_now_ = 0;
-  store_release(&heap_.desk()->announced[0], 0);
-}
-
 // The slot led to this record and no longer does: whose garbage is it?
-void Writer::unlinked(Word slot) {
-  if (!heap_.release(slot) && shared_) {
+inline void Writer::unlinked(const Hit& hit) {
+  if (hit.cls != 0 && heap_.release_at_once(hit.seen, hit.cls)) [[likely]]
+    return;
+  if (!heap_.release(hit.seen) && shared_) {
     bailey_desk* desk = heap_.desk();
     Word head = medium::load_relaxed(&desk->hints_head);
-    medium::store_relaxed(&desk->hints[head % BAILEY_HINTS], place_of(slot));
+    medium::store_relaxed(&desk->hints[head % BAILEY_HINTS], place_of(hit.seen));
     store_release(&desk->hints_head, head + 1);
   }
 }
@@ -79,43 +71,44 @@ Status Writer::refresh() {
 
 // ---- searching
 
-// What a slot's record is to `key`; never copies its value.
-Seen Writer::examine(Word* slot, Word seen, std::string_view key, std::uint64_t* version) {
-  const pool::Extent* extent = &view_.extent(segment_of(seen));
-  if (extent->base == nullptr) [[unlikely]] {
-    auto mapped = view_.find(segment_of(seen));
-    if (!mapped && mapped.error().code == Code::not_found)
-      return load_acquire(slot) == seen ? Seen::forged : Seen::changed;
-    if (keep_failure(std::move(mapped))) return Seen::failed;
-    extent = &view_.extent(segment_of(seen));
-  }
-  Block block;
-  switch (locate(*extent, seen, block)) {
-    case Place::stale:
-      return Seen::changed;
-    case Place::forged:
-      return load_acquire(slot) == seen ? Seen::forged : Seen::changed;
-    case Place::ok:
-      break;
-  }
+// What a slot's record is to `key`, and of which version.
+Seen Writer::examine(const Word* slot, Word seen, std::string_view key, std::uint64_t& version) {
   ReadRecord read;
-  Seen outcome = read_record(view_, slot, seen, block, key, read, [](std::size_t) { return nullptr; });
-  if (version != nullptr) *version = version_of(read.word);
-  return outcome;
+  Seen what = table::examine(view_, slot, seen, key, read, [](std::size_t) { return nullptr; }, failure_);
+  version = version_of(read.word);
+  return what;
 }
 
-bool Writer::search(const Home& home, std::string_view key, Search& found) {
-  Index index(view_.index(), geometry_);
-  found = Search{};
+// The usual case of search(): the first candidate is the key's record, and stays as it is. False: search().
+[[gnu::always_inline]] inline bool Writer::search_at_once(const Home& home, std::string_view key, Hit& hit) {
+  Word* slot = Candidates(Index(view_.index(), geometry_), home).first();
+  if (slot == nullptr) return false;
+  const Word seen = load_acquire(slot);
+  if (seen >> BAILEY_SLOT_TAG_SHIFT != home.tag) [[unlikely]]
+    return false;
+  view_.step(pool::Step::slot_loaded);
+  if (shared_) {
+    announce(seen);
+    if (load_acquire(slot) != seen) [[unlikely]]
+      return false;
+  }
+  Sighted record;
+  if (!sight(view_, seen, key, record)) [[unlikely]]
+    return false;
+  view_.step(pool::Step::record_copied);
+  if (!record.still(slot, seen)) [[unlikely]]
+    return false;
+  hit = {slot, seen, version_of(record.word), record.cls};
+  return true;
+}
+
+// The slot that holds the key's record, announced in shared mode; null where there is none.
+bool Writer::search(const Home& home, std::string_view key, Hit& hit) {
   unsigned attempts = 0;
-  Walk walk(index, home.bucket);
+  Candidates walk(Index(view_.index(), geometry_), home);
   while (Word* slot = walk.slot()) {
     Word seen = load_acquire(slot);
-    if (seen == 0 && found.empty == nullptr) {
-      found.empty = slot;
-      found.empty_position = walk.position();
-    }
-    if (seen >> BAILEY_SLOT_TAG_SHIFT != home.tag) {  // also says no to a tentative one
+    if (seen >> BAILEY_SLOT_TAG_SHIFT != home.tag) {
       walk.next();
       continue;
     }
@@ -123,10 +116,10 @@ bool Writer::search(const Home& home, std::string_view key, Search& found) {
     Seen what = Seen::changed;
     std::uint64_t version = 0;
     if (shared_) announce(seen);
-    if (!shared_ || load_acquire(slot) == seen) what = examine(slot, seen, key, &version);
+    if (!shared_ || load_acquire(slot) == seen) what = examine(slot, seen, key, version);
     switch (what) {
       case Seen::match:
-        found.hit = {slot, seen, version};
+        hit = {slot, seen, version, 0};
         return true;
       case Seen::failed:
         return false;
@@ -145,6 +138,7 @@ bool Writer::search(const Home& home, std::string_view key, Search& found) {
         break;
     }
   }
+  hit = {};
   if (!walk.corrupt()) return true;
   failure_ = corrupt_index().error();
   return false;
@@ -155,34 +149,23 @@ void Writer::prefetch_bucket(const Home& home) const {
 }
 
 void Writer::prefetch_record(const Home& home) const {
-  bailey_bucket* bucket = Index(view_.index(), geometry_).primary(home.bucket);
-  for (Word& slot : bucket->slots) {
-    Word seen = medium::load_relaxed(&slot);
-    if (seen >> BAILEY_SLOT_TAG_SHIFT != home.tag) continue;
-    const pool::Extent& extent = view_.extent(segment_of(seen));
-    if (extent.base != nullptr && offset_of(seen) < extent.bytes())
-      medium::prefetch(extent.base + offset_of(seen));
-    return;
-  }
+  if (const Word* slot = Candidates(Index(view_.index(), geometry_), home).first())
+    table::prefetch_record(view_, medium::load_relaxed(slot), 1);
 }
 
 // ---- writing
 
 // Fills a block; complete, but no slot leads to it yet.
-bool Writer::prepare(OwnBlock& block, std::string_view key, std::string_view value, std::uint64_t& version) {
+[[gnu::always_inline]] inline bool Writer::prepare(OwnBlock& block, std::string_view key,
+                                                   std::string_view value, std::uint64_t& version) {
   if (counter_ == 0xffff'ffff && !renew_counter()) [[unlikely]]
     return false;
   version = std::uint64_t{view_.writer()} << 32 | ++counter_;
-  std::uint64_t bytes = record_bytes(key.size(), value.size());
-  if (heap_.limbo() >= limbo_batch && keep_failure(collect())) return false;
-  if (!heap_.allocate(bytes, block)) [[unlikely]] {
-    auto found = allocate_after_reclaim(bytes);
-    if (!found) {
-      failure_ = std::move(found).error();
-      return false;
-    }
-    block = *found;
-  }
+  const std::uint64_t bytes = record_bytes(key.size(), value.size());
+  if (heap_.limbo() >= limbo_batch && keep_failure(collect())) [[unlikely]]
+    return false;
+  if (!heap_.allocate_at_once(bytes, block) && !allocate_with_care(bytes, block)) [[unlikely]]
+    return false;
   auto* words = reinterpret_cast<Word*>(block.record);
   // The word is busy since the block was freed; what follows must not be seen before that.
   std::atomic_thread_fence(std::memory_order_release);
@@ -195,51 +178,56 @@ bool Writer::prepare(OwnBlock& block, std::string_view key, std::string_view val
   return true;
 }
 
-Result<std::uint64_t> Writer::write(Op op, std::string_view key, std::string_view value,
-                                    std::uint64_t expected_version) {
-  Home home = home_of(key, geometry_);
-  prefetch_bucket(home);
-  if (!view_.current()) [[unlikely]]
-    BAILEY_TRY(refresh());
+[[gnu::always_inline]] inline Writer::Outcome Writer::replace(const Hit& hit, Word desired) {
+  view_.step(pool::Step::before_publish);
+  if (shared_) {
+    if (!medium::cas(hit.slot, hit.seen, desired)) return Outcome::again;
+  } else {
+    store_release(hit.slot, desired);
+  }
+  view_.step(pool::Step::published);
+  unlinked(hit);
+  return Outcome::done;
+}
+
+bool Writer::write(Write& write, const Home& home) {
+  // Whether the grant and the layout are current is looked at when the key has been searched for; of a forked
+  // child's memory nothing may be touched.
+  if (!view_.alive()) [[unlikely]]
+    if (keep_failure(refresh())) return false;
   if (heap_.desk() == nullptr) [[unlikely]]
-    BAILEY_TRY(open_desk());
-  if (op != Op::erase) heap_.prefetch(record_bytes(key.size(), value.size()));
+    if (keep_failure(open_desk())) return false;
+  const Op op = write.op;
   OwnBlock block;
-  std::uint64_t version = 0;
-  // The end of an operation that changes nothing: the block goes back, and nobody is held up by our desk.
-  auto leave = [&] {
-    if (block.record != nullptr) heap_.cancel(block);
-    withdraw_announcement();
-  };
-  for (unsigned attempt = 0; attempt < attempts_max; ++attempt) {
-    if (attempt > 0) {
+  write.version = 0;
+  for (unsigned attempt = 0;; ++attempt) {
+    if (attempt > 0) [[unlikely]] {
+      if (attempt == attempts_max) {
+        failure_ = contended().error();
+        break;
+      }
       ++counters_.retries;
       for (unsigned i = 0; i < attempt * 16; ++i) pause();
     }
-    Search found;
-    if (!search(home, key, found)) break;
-    const Hit& hit = found.hit;
-    bool writes = false;
-    Code refusal{};
-    if (hit.slot != nullptr) {
-      writes = op == Op::put || op == Op::update || op == Op::erase ||
-               (op == Op::put_if_version && expected_version == hit.version);
-      refusal = op == Op::insert ? Code::exists : Code::version_mismatch;
-    } else {
-      writes = op == Op::put || op == Op::insert || (op == Op::put_if_version && expected_version == 0);
-      refusal = Code::not_found;
-    }
+    Hit hit;
+    if (!search_at_once(home, write.key, hit) && !search(home, write.key, hit)) break;
     if (!view_.current()) [[unlikely]] {
       if (keep_failure(refresh())) break;
       continue;
     }
-    if (!writes) {
-      leave();
-      return fail(refusal);
+    if (hit.slot != nullptr
+            ? op == Op::insert || (op == Op::put_if_version && write.expected_version != hit.version)
+            : op == Op::update || op == Op::erase ||
+                  (op == Op::put_if_version && write.expected_version != 0)) [[unlikely]] {
+      failure_ = fail(hit.slot == nullptr ? Code::not_found
+                      : op == Op::insert  ? Code::exists
+                                          : Code::version_mismatch)
+                     .error();
+      break;
     }
     if (op != Op::erase && block.record == nullptr) {
       std::uint64_t moved = counters_.records_moved;
-      if (!prepare(block, key, value, version)) break;
+      if (!prepare(block, write.key, write.value, write.version)) break;
       // Allocation may have moved records to reclaim space, this one among them, and has used the desk for
       // it.
       if (counters_.records_moved != moved ||
@@ -248,56 +236,49 @@ Result<std::uint64_t> Writer::write(Op op, std::string_view key, std::string_vie
     }
     Word final_value =
         op == Op::erase ? 0 : make_slot(home.tag, segment_of(block.place), offset_of(block.place));
-    Outcome outcome = hit.slot != nullptr ? replace(hit, final_value) : insert(home, found, final_value, key);
+    Outcome outcome = hit.slot != nullptr ? replace(hit, final_value) : insert(home, final_value, write.key);
     if (outcome == Outcome::failed) break;
-    if (outcome == Outcome::again) {
-      if (attempt + 1 == attempts_max) failure_ = contended().error();
-      continue;
-    }
+    if (outcome == Outcome::again) continue;
     withdraw_announcement();
+    // The block that the next write will fill comes into the cache while its key is looked for.
+    heap_.prefetch(block.cls);
     // Published. If the grant ended meanwhile the caller hears that; whether others saw the write is open
     // then.
-    if (!view_.current()) [[unlikely]]
-      BAILEY_TRY(view_.attend());
-    return version;
+    return view_.current() || !keep_failure(view_.attend());
   }
-  leave();
-  return std::unexpected(std::exchange(failure_, contended().error()));
+  // Nothing changed: the block goes back, and nobody is held up by our desk.
+  if (block.record != nullptr) heap_.cancel(block);
+  withdraw_announcement();
+  return false;
 }
 
-Writer::Outcome Writer::replace(const Hit& hit, Word desired) {
-  view_.step(pool::Step::before_publish);
-  if (shared_) {
-    if (!medium::cas(hit.slot, hit.seen, desired)) return Outcome::again;
-  } else {
-    store_release(hit.slot, desired);
+Writer::Outcome Writer::insert(const Home& home, Word slot_value, std::string_view key) {
+  const Index index(view_.index(), geometry_);
+  Candidates walk(index, {home.bucket, 0});
+  Word* empty = walk.slot();
+  // A forged slot may look empty and not be.
+  while (empty != nullptr && load_acquire(empty) != 0) {
+    walk.next();
+    empty = walk.slot();
   }
-  view_.step(pool::Step::published);
-  unlinked(hit.seen);
-  return Outcome::done;
-}
-
-Writer::Outcome Writer::insert(const Home& home, Search& search, Word slot_value, std::string_view key) {
-  if (search.empty == nullptr) {
-    Index index(view_.index(), geometry_);
+  if (empty == nullptr)
     return keep_failure(index.extend(home.bucket, view_)) ? Outcome::failed : Outcome::again;
-  }
   if (!shared_) {
     view_.step(pool::Step::before_publish);
-    store_release(search.empty, slot_value);
+    store_release(empty, slot_value);
     view_.step(pool::Step::published);
     return Outcome::done;
   }
   Word tentative_value = slot_value | BAILEY_SLOT_TENTATIVE;
-  if (!medium::cas(search.empty, 0, tentative_value)) return Outcome::again;
+  if (!medium::cas(empty, 0, tentative_value)) return Outcome::again;
   view_.step(pool::Step::tentative_placed);
-  Outcome settled = settle(home, search.empty, search.empty_position, tentative_value, key);
+  Outcome settled = settle(home, empty, walk.position(), tentative_value, key);
   if (settled != Outcome::done) {
-    medium::cas(search.empty, tentative_value, 0);  // it may be cleared already
+    medium::cas(empty, tentative_value, 0);  // it may be cleared already
     return settled;
   }
   view_.step(pool::Step::before_publish);
-  if (!medium::cas(search.empty, tentative_value, slot_value)) return Outcome::again;
+  if (!medium::cas(empty, tentative_value, slot_value)) return Outcome::again;
   view_.step(pool::Step::published);
   return Outcome::done;
 }
@@ -326,7 +307,8 @@ Writer::Outcome Writer::settle(const Home& home, Word* own_slot, unsigned own_po
       ++attempts;  // look at the slot again: it may have become final meanwhile
     } else {
       announce(seen);
-      Seen what = load_acquire(slot) == seen ? examine(slot, seen, key, nullptr) : Seen::changed;
+      std::uint64_t version;
+      Seen what = load_acquire(slot) == seen ? examine(slot, seen, key, version) : Seen::changed;
       switch (what) {
         case Seen::match:
           return Outcome::again;
@@ -365,6 +347,13 @@ Status Writer::open_desk() {
   if (!grown) return grown;
   ++counters_.segments_created;
   return evacuate_sparse(segments_emptied_per_new, false);
+}
+
+bool Writer::allocate_with_care(std::uint64_t bytes, OwnBlock& block) {
+  if (heap_.allocate(bytes, block)) return true;
+  auto found = allocate_after_reclaim(bytes);
+  if (found) block = *found;
+  return !keep_failure(std::move(found));
 }
 
 // For moves: from what is free, without reclaiming.

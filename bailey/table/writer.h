@@ -21,6 +21,7 @@
 // Thread safety: one thread.
 #pragma once
 
+#include <utility>
 #include <vector>
 
 #include "bailey/table/heap.h"
@@ -33,8 +34,11 @@ class Writer {
  public:
   Writer(pool::View& view, const Geometry& geometry, Counters& counters);
 
-  Result<std::uint64_t> write(Op op, std::string_view key, std::string_view value,
-                              std::uint64_t expected_version);
+  // Does a write whose key and value are within the limits, and sets its version. False: nothing was written,
+  // and take_failure() says why; of revoked and of what attending failed of it is open whether others saw the
+  // write.
+  bool write(Write& write, const Home& home);
+  Error take_failure() { return std::exchange(failure_, Error{}); }
   // Fetches what write() of this key will touch first, and second.
   void prefetch_bucket(const Home& home) const;
   void prefetch_record(const Home& home) const;
@@ -48,21 +52,19 @@ class Writer {
     Word* slot = nullptr;
     Word seen = 0;  // the slot's value, announced in shared mode
     std::uint64_t version = 0;
-  };
-  struct Search {
-    Hit hit;
-    Word* empty = nullptr;  // the first empty slot of the chain
-    unsigned empty_position = 0;
+    unsigned cls =
+        0;  // of its block, where it is known: then the block is whole and starts where the slot says
   };
   enum class Outcome : std::uint8_t { done, again, failed };
 
   // What runs at every write returns words, not Results: an Error is built where there is one, and waits in
   // failure_.
-  bool search(const Home& home, std::string_view key, Search& found);
-  Seen examine(Word* slot, Word seen, std::string_view key, std::uint64_t* version);
+  bool search_at_once(const Home& home, std::string_view key, Hit& hit);
+  bool search(const Home& home, std::string_view key, Hit& hit);
+  Seen examine(const Word* slot, Word seen, std::string_view key, std::uint64_t& version);
   bool prepare(OwnBlock& block, std::string_view key, std::string_view value, std::uint64_t& version);
   Outcome replace(const Hit& hit, Word desired);
-  Outcome insert(const Home& home, Search& search, Word slot_value, std::string_view key);
+  Outcome insert(const Home& home, Word slot_value, std::string_view key);
   Outcome settle(const Home& home, Word* own_slot, unsigned own_position, Word tentative_value,
                  std::string_view key);
   bool renew_counter();
@@ -74,11 +76,19 @@ class Writer {
   }
   Status refresh();
 
-  void announce(Word slot);
-  void withdraw_announcement();
-  void unlinked(Word slot);
+  void announce(Word slot) {
+    announced_now_ = place_of(slot);
+    medium::store_then_fence(&heap_.desk()->announced[0], announced_now_);
+  }
+  void withdraw_announcement() {
+    if (announced_now_ == 0) return;
+    announced_now_ = 0;
+    medium::store_release(&heap_.desk()->announced[0], 0);
+  }
+  void unlinked(const Hit& hit);
 
   // Space.
+  bool allocate_with_care(std::uint64_t bytes, OwnBlock& block);
   Result<OwnBlock> allocate(std::uint64_t bytes);
   Result<OwnBlock> allocate_after_reclaim(std::uint64_t bytes);
   Status open_desk();
