@@ -124,7 +124,7 @@ inline Word tail_word(const void* from, std::size_t bytes, std::size_t count) {
 }
 
 // Copies `bytes` bytes into words of the pool, the last one filled with zeros; `to` is aligned to 8.
-inline void copy_in(std::byte* to, const void* from, std::size_t bytes) {
+[[gnu::always_inline]] inline void copy_in(std::byte* to, const void* from, std::size_t bytes) {
   const auto* in = static_cast<const std::byte*>(from);
   const std::size_t all = bytes;
 #ifndef BAILEY_COPIES_ARE_WATCHED

@@ -157,7 +157,7 @@ class View {
   Status renew_writer_id();
 
   void set_hook(StepHook* hook) { hook_ = hook; }
-  void step(Step step) {
+  [[gnu::always_inline]] void step(Step step) {
     if (hook_ != nullptr) [[unlikely]]
       hook_->at(step);
   }

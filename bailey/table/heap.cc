@@ -135,23 +135,14 @@ bool Heap::allocate_run(std::uint64_t bytes, OwnBlock& own) {
 bool Heap::allocate(std::uint64_t bytes, OwnBlock& own) {
   unsigned cls = class_of(bytes);
   if (cls == BAILEY_CLASS_RUN) return allocate_run(bytes, own);
-  Class& list = classes_[cls];
-  Word place = 0;
-  if (!list.free.empty()) {
-    place = list.free.back();
-    list.free.pop_back();
-  } else {
-    if (list.carve_next == list.carve_end) {
-      auto page = take_page(cls);
-      if (!page) return false;
-      list.carve_next = *page;
-      list.carve_end = *page + std::uint64_t{blocks_in_page(cls)} * (class_bytes[cls] / BAILEY_BLOCK_UNIT);
-    }
-    place = list.carve_next;
-    list.carve_next += class_bytes[cls] / BAILEY_BLOCK_UNIT;
-  }
-  own = {place, view_.extent(segment_of(place)).base + offset_of(place), class_bytes[cls], cls};
-  bytes_live_ += own.bytes;
+  own = allocate_at_once(bytes);
+  if (own.record != nullptr) return true;
+  auto page = take_page(cls);
+  if (!page) return false;
+  classes_[cls].carve_next = *page;
+  classes_[cls].carve_end =
+      *page + std::uint64_t{blocks_in_page(cls)} * (class_bytes[cls] / BAILEY_BLOCK_UNIT);
+  own = allocate_at_once(bytes);
   return true;
 }
 

@@ -41,15 +41,25 @@ class Heap {
   // A free block for a record of `bytes`, its record word busy. False where the segments at hand have none:
   // the caller reclaims (limbo, sweep, trim, compaction) or calls grow().
   bool allocate(std::uint64_t bytes, OwnBlock& block);
-  // The same in the usual case: a block of this size was freed before. False: allocate() knows more.
-  bool allocate_at_once(std::uint64_t bytes, OwnBlock& block) {
+  // The same in the usual case: a block that was freed before, or the next one of the page that is carved.
+  // Null record: allocate() knows more.
+  [[gnu::always_inline]] OwnBlock allocate_at_once(std::uint64_t bytes) {
     const unsigned cls = class_of(bytes);
-    if (cls == BAILEY_CLASS_RUN || classes_[cls].free.empty()) return false;
-    const Word place = classes_[cls].free.back();
-    classes_[cls].free.pop_back();
-    block = {place, view_.extent(segment_of(place)).base + offset_of(place), class_bytes[cls], cls};
-    bytes_live_ += block.bytes;
-    return true;
+    if (cls == BAILEY_CLASS_RUN) [[unlikely]]
+      return {};
+    Class& list = classes_[cls];
+    Word place;
+    if (!list.free.empty()) {
+      place = list.free.back();
+      list.free.pop_back();
+    } else if (list.carve_next != list.carve_end) {
+      place = list.carve_next;
+      list.carve_next += class_bytes[cls] / BAILEY_BLOCK_UNIT;
+    } else {
+      return {};
+    }
+    bytes_live_ += class_bytes[cls];
+    return {place, view_.extent(segment_of(place)).base + offset_of(place), class_bytes[cls], cls};
   }
   // Takes another segment, with room for a record of `bytes`. Error: those of Backing::create.
   Status grow(std::uint64_t bytes);
@@ -61,14 +71,16 @@ class Heap {
 
   // The same in the usual case: the caller knows from the page word that a block of class `cls` that is no
   // run starts there. False: release() knows more.
-  bool release_at_once(Word place, unsigned cls) {
-    if (segment_index_[segment_of(place)] == 0 || reserving_) return false;
+  [[gnu::always_inline]] bool release_at_once(Word place, unsigned cls) {
+    std::vector<Word>& freed = peers_write_ ? limbo_ : classes_[cls].free;
+    if (segment_index_[segment_of(place)] == 0 || reserving_ || freed.size() == freed.capacity())
+      return false;
     auto* word = reinterpret_cast<Word*>(view_.extent(segment_of(place)).base + offset_of(place));
     const Word held = medium::load_relaxed(word);
     if (busy(held)) return false;
     medium::store_release(word, held | 1);
     bytes_live_ -= class_bytes[cls];
-    (peers_write_ ? limbo_ : classes_[cls].free).push_back(place_of(place));
+    freed.push_back(place_of(place));
     return true;
   }
 
@@ -107,22 +119,7 @@ class Heap {
   std::uint64_t bytes_live() const { return bytes_live_; }  // in blocks that are published or prepared
   std::size_t segments() const { return segments_.size(); }
 
-  // Fetches the block that the next allocate() of this class will probably give.
-  void prefetch(unsigned cls) const {
-    if (cls == BAILEY_CLASS_FREE || cls == BAILEY_CLASS_RUN) return;
-    const Class& list = classes_[cls];
-    if (list.free.empty() && list.carve_next == list.carve_end) return;
-    const Word place = list.free.empty() ? list.carve_next : list.free.back();
-    const std::byte* at = view_.extent(segment_of(place)).base + offset_of(place);
-    const std::byte* const end = at + std::min(class_bytes[cls], prefetch_bytes_max);
-    do medium::prefetch_to_write(at);
-    while ((at += cache_line_bytes) < end);
-  }
-
  private:
-  // The rest of a larger block comes by the processor's own prefetching, since it is written from end to end.
-  static constexpr std::uint32_t prefetch_bytes_max = 512;
-
   struct Page {
     std::uint8_t cls = BAILEY_CLASS_FREE;
     bool used = false;       // records were here before: their words need marking

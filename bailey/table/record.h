@@ -180,7 +180,7 @@ struct Sighted {
   const std::byte* value(std::size_t key_bytes) const {
     return reinterpret_cast<const std::byte*>(words) + BAILEY_RECORD_HEADER_BYTES + medium::padded(key_bytes);
   }
-  bool still(const Word* slot, Word slot_seen) const {
+  [[gnu::always_inline]] bool still(const Word* slot, Word slot_seen) const {
     std::atomic_thread_fence(std::memory_order_acquire);
     return medium::load_acquire(slot) == slot_seen && medium::load_acquire(words) == word &&
            medium::load_acquire(page_word) == page_seen;
@@ -210,6 +210,19 @@ struct Sighted {
   return !busy(sighted.word) && key_length(lengths) == key.size() &&
          record_bytes(key.size(), sighted.value_bytes) <= class_bytes[cls] &&
          medium::equal(record + BAILEY_RECORD_HEADER_BYTES, key);
+}
+
+// Fills an owner's block, whose record word is busy; complete, but no slot leads to it yet.
+[[gnu::always_inline]] inline void fill_record(std::byte* record, std::string_view key,
+                                               std::string_view value, std::uint64_t version) {
+  auto* words = reinterpret_cast<Word*>(record);
+  // The word is busy since the block was freed; what follows must not be seen before that.
+  std::atomic_thread_fence(std::memory_order_release);
+  medium::store_relaxed(words + 1, make_lengths(key.size(), value.size()));
+  record += BAILEY_RECORD_HEADER_BYTES;
+  medium::copy_in(record, key.data(), key.size());
+  medium::copy_in(record + medium::padded(key.size()), value.data(), value.size());
+  medium::store_release(words, record_word(version));
 }
 
 // Fetches what reading the record that a slot leads to touches, if it has `bytes` bytes.

@@ -27,10 +27,11 @@ struct Table::State {
   Result<Found> get(std::string_view key, MutableBytes out, std::size_t* bytes_needed);
   Look gave_up();
   Error error_of(Look outcome);
-  // False: `failure` says why, in the words of an operation called `what`.
-  bool write(Write& write, std::string_view what);
-  bool refuses(const Write& write, std::string_view what);
-  Result<std::uint64_t> result_of(Write&& write, std::string_view what);
+  // `what` is the operation's name, for errors. write_closely: all that is not the usual case, from the
+  // start; false: `failure` says why.
+  Result<std::uint64_t> write(Op op, std::string_view key, std::string_view value,
+                              std::uint64_t expected_version, std::string_view what);
+  bool write_closely(Write& write, std::string_view what);
 
   std::unique_ptr<pool::View> view;
   Geometry geometry;

@@ -7,6 +7,7 @@
 #include "bailey/table/home.h"
 #include "bailey/table/record.h"
 #include "bailey/table/state.h"
+#include "bailey/table/write_at_once.h"
 
 namespace bailey::table {
 
@@ -245,52 +246,52 @@ Status Table::get_many(std::span<Get> gets) {
 
 // ---- writing
 
-bool Table::State::refuses(const Write& write, std::string_view what) {
+bool Table::State::write_closely(Write& write, std::string_view what) {
+  write.version = 0;
   Status fine = check_key(write.key);
   if (fine) fine = check_value(write.value);
   if (fine && !writer)
     fine = fail(Code::denied, By::library,
                 fmt::format("{} refused: this table was opened for reading only", what),
                 "open it for writing; that needs the right rw");
-  if (!fine) failure = std::move(fine).error();
-  return !fine;
-}
-
-[[gnu::always_inline]] inline bool Table::State::write(Write& write, std::string_view what) {
-  if (write.key.size() > key_bytes_max || write.value.size() > value_bytes_max || !writer) [[unlikely]]
-    if (refuses(write, what)) return false;
-  const Home home = home_of(write.key, geometry);
-  writer->prefetch_bucket(home);
-  if (writer->write(write, home)) [[likely]]
-    return true;
-  failure = explained(writer->take_failure(), what);
+  if (fine && writer->write(write)) return true;
+  failure = fine ? explained(writer->take_failure(), what) : std::move(fine).error();
   return false;
 }
 
-[[gnu::always_inline]] inline Result<std::uint64_t> Table::State::result_of(Write&& wanted,
-                                                                            std::string_view what) {
-  if (write(wanted, what)) [[likely]]
-    return wanted.version;
+[[gnu::always_inline]] inline Result<std::uint64_t> Table::State::write(Op op, std::string_view key,
+                                                                        std::string_view value,
+                                                                        std::uint64_t expected_version,
+                                                                        std::string_view what) {
+  if (key.size() <= key_bytes_max && value.size() <= value_bytes_max && writer) [[likely]] {
+    std::uint64_t version;
+    const auto outcome =
+        writer->write_at_once(op, key, value, expected_version, home_of(key, geometry), version);
+    if (outcome == Writer::Outcome::done) [[likely]]
+      return version;
+    if (outcome == Writer::Outcome::failed) return std::unexpected(explained(writer->take_failure(), what));
+  }
+  Write write{.op = op, .key = key, .value = value, .expected_version = expected_version};
+  if (write_closely(write, what)) return write.version;
   return std::unexpected(std::exchange(failure, Error{}));
 }
 
 Result<std::uint64_t> Table::put(std::string_view key, std::string_view value) {
-  return state_->result_of({.op = Op::put, .key = key, .value = value}, "put");
+  return state_->write(Op::put, key, value, 0, "put");
 }
 Result<std::uint64_t> Table::insert(std::string_view key, std::string_view value) {
-  return state_->result_of({.op = Op::insert, .key = key, .value = value}, "insert");
+  return state_->write(Op::insert, key, value, 0, "insert");
 }
 Result<std::uint64_t> Table::update(std::string_view key, std::string_view value) {
-  return state_->result_of({.op = Op::update, .key = key, .value = value}, "update");
+  return state_->write(Op::update, key, value, 0, "update");
 }
 Result<std::uint64_t> Table::put_if_version(std::string_view key, std::string_view value,
                                             std::uint64_t expected) {
-  return state_->result_of(
-      {.op = Op::put_if_version, .key = key, .value = value, .expected_version = expected}, "put_if_version");
+  return state_->write(Op::put_if_version, key, value, expected, "put_if_version");
 }
 Status Table::erase(std::string_view key) {
   Write write{.op = Op::erase, .key = key, .value = {}};
-  if (state_->write(write, "erase")) return {};
+  if (state_->write_closely(write, "erase")) return {};
   return std::unexpected(std::exchange(state_->failure, Error{}));
 }
 
@@ -310,16 +311,17 @@ Status Table::apply(std::span<Write> writes) {
     }
     for (std::size_t i = 0; i < count; ++i) {
       Write& write = part[i];
-      write.ok = state.write(write, "write of a batch");
+      auto version =
+          state.write(write.op, write.key, write.value, write.expected_version, "write of a batch");
+      write.ok = version.has_value();
+      write.version = version.value_or(0);
       if (write.ok) [[likely]]
         continue;
-      Error failure = std::exchange(state.failure, Error{});
-      write.code = failure.code;
-      write.version = 0;
+      write.code = version.error().code;
       // What ends the session's right or reach ends the batch; all else is this write's own.
       if (write.code == Code::revoked || write.code == Code::unavailable || write.code == Code::forked ||
           write.code == Code::denied)
-        return std::unexpected(std::move(failure));
+        return std::unexpected(std::move(version).error());
     }
   }
   return {};

@@ -5,6 +5,8 @@
 
 #include <algorithm>
 
+#include "bailey/table/write_at_once.h"
+
 namespace bailey::table {
 
 using medium::load_acquire;
@@ -15,8 +17,6 @@ namespace {
 // How long an inserter waits for a tentative slot that has precedence, in loads, before it clears it. Around
 // 50 us: far more than a running inserter needs, and nothing against a scheduler's time slice.
 constexpr unsigned precedence_loads = 2000;
-// Blocks in limbo before desks are read: the cost of a read is shared by this many.
-constexpr std::size_t limbo_batch = 64;
 // Dead writers' segments are emptied at the pace at which new ones are taken: this many are looked at for
 // each.
 constexpr unsigned segments_emptied_per_new = 4;
@@ -53,13 +53,11 @@ bool Writer::renew_counter() {
 }
 
 // The slot led to this record and no longer does: whose garbage is it?
-inline void Writer::unlinked(const Hit& hit) {
-  if (hit.cls != 0 && heap_.release_at_once(hit.seen, hit.cls)) [[likely]]
-    return;
-  if (!heap_.release(hit.seen) && shared_) {
+void Writer::unlinked(Word slot) {
+  if (!heap_.release(slot) && shared_) {
     bailey_desk* desk = heap_.desk();
     Word head = medium::load_relaxed(&desk->hints_head);
-    medium::store_relaxed(&desk->hints[head % BAILEY_HINTS], place_of(hit.seen));
+    medium::store_relaxed(&desk->hints[head % BAILEY_HINTS], place_of(slot));
     store_release(&desk->hints_head, head + 1);
   }
 }
@@ -79,29 +77,6 @@ Seen Writer::examine(const Word* slot, Word seen, std::string_view key, std::uin
   return what;
 }
 
-// The usual case of search(): the first candidate is the key's record, and stays as it is. False: search().
-[[gnu::always_inline]] inline bool Writer::search_at_once(const Home& home, std::string_view key, Hit& hit) {
-  Word* slot = Candidates(Index(view_.index(), geometry_), home).first();
-  if (slot == nullptr) return false;
-  const Word seen = load_acquire(slot);
-  if (seen >> BAILEY_SLOT_TAG_SHIFT != home.tag) [[unlikely]]
-    return false;
-  view_.step(pool::Step::slot_loaded);
-  if (shared_) {
-    announce(seen);
-    if (load_acquire(slot) != seen) [[unlikely]]
-      return false;
-  }
-  Sighted record;
-  if (!sight(view_, seen, key, record)) [[unlikely]]
-    return false;
-  view_.step(pool::Step::record_copied);
-  if (!record.still(slot, seen)) [[unlikely]]
-    return false;
-  hit = {slot, seen, version_of(record.word), record.cls};
-  return true;
-}
-
 // The slot that holds the key's record, announced in shared mode; null where there is none.
 bool Writer::search(const Home& home, std::string_view key, Hit& hit) {
   unsigned attempts = 0;
@@ -119,7 +94,7 @@ bool Writer::search(const Home& home, std::string_view key, Hit& hit) {
     if (!shared_ || load_acquire(slot) == seen) what = examine(slot, seen, key, version);
     switch (what) {
       case Seen::match:
-        hit = {slot, seen, version, 0};
+        hit = {slot, seen, version};
         return true;
       case Seen::failed:
         return false;
@@ -155,30 +130,22 @@ void Writer::prefetch_record(const Home& home) const {
 
 // ---- writing
 
-// Fills a block; complete, but no slot leads to it yet.
-[[gnu::always_inline]] inline bool Writer::prepare(OwnBlock& block, std::string_view key,
-                                                   std::string_view value, std::uint64_t& version) {
-  if (counter_ == 0xffff'ffff && !renew_counter()) [[unlikely]]
-    return false;
+bool Writer::prepare(OwnBlock& block, std::string_view key, std::string_view value, std::uint64_t& version) {
+  if (counter_ == 0xffff'ffff && !renew_counter()) return false;
   version = std::uint64_t{view_.writer()} << 32 | ++counter_;
   const std::uint64_t bytes = record_bytes(key.size(), value.size());
-  if (heap_.limbo() >= limbo_batch && keep_failure(collect())) [[unlikely]]
-    return false;
-  if (!heap_.allocate_at_once(bytes, block) && !allocate_with_care(bytes, block)) [[unlikely]]
-    return false;
-  auto* words = reinterpret_cast<Word*>(block.record);
-  // The word is busy since the block was freed; what follows must not be seen before that.
-  std::atomic_thread_fence(std::memory_order_release);
-  medium::store_relaxed(words + 1, make_lengths(key.size(), value.size()));
-  std::byte* key_at = block.record + BAILEY_RECORD_HEADER_BYTES;
-  medium::copy_in(key_at, key.data(), key.size());
-  medium::copy_in(key_at + medium::padded(key.size()), value.data(), value.size());
-  store_release(words, record_word(version));
+  if (heap_.limbo() >= limbo_batch && keep_failure(collect())) return false;
+  if (!heap_.allocate(bytes, block)) {
+    auto found = allocate_after_reclaim(bytes);
+    if (found) block = *found;
+    if (keep_failure(std::move(found))) return false;
+  }
+  fill_record(block.record, key, value, version);
   view_.step(pool::Step::record_written);
   return true;
 }
 
-[[gnu::always_inline]] inline Writer::Outcome Writer::replace(const Hit& hit, Word desired) {
+Writer::Outcome Writer::replace(const Hit& hit, Word desired) {
   view_.step(pool::Step::before_publish);
   if (shared_) {
     if (!medium::cas(hit.slot, hit.seen, desired)) return Outcome::again;
@@ -186,11 +153,17 @@ void Writer::prefetch_record(const Home& home) const {
     store_release(hit.slot, desired);
   }
   view_.step(pool::Step::published);
-  unlinked(hit);
+  unlinked(hit.seen);
   return Outcome::done;
 }
 
-bool Writer::write(Write& write, const Home& home) {
+// If the grant ended meanwhile the caller hears that; whether others saw the write is open then.
+Writer::Outcome Writer::published() {
+  return view_.current() || !keep_failure(view_.attend()) ? Outcome::done : Outcome::failed;
+}
+
+bool Writer::write(Write& write) {
+  const Home home = home_of(write.key, geometry_);
   // Whether the grant and the layout are current is looked at when the key has been searched for; of a forked
   // child's memory nothing may be touched.
   if (!view_.alive()) [[unlikely]]
@@ -210,7 +183,7 @@ bool Writer::write(Write& write, const Home& home) {
       for (unsigned i = 0; i < attempt * 16; ++i) pause();
     }
     Hit hit;
-    if (!search_at_once(home, write.key, hit) && !search(home, write.key, hit)) break;
+    if (!search(home, write.key, hit)) break;
     if (!view_.current()) [[unlikely]] {
       if (keep_failure(refresh())) break;
       continue;
@@ -240,11 +213,7 @@ bool Writer::write(Write& write, const Home& home) {
     if (outcome == Outcome::failed) break;
     if (outcome == Outcome::again) continue;
     withdraw_announcement();
-    // The block that the next write will fill comes into the cache while its key is looked for.
-    heap_.prefetch(block.cls);
-    // Published. If the grant ended meanwhile the caller hears that; whether others saw the write is open
-    // then.
-    return view_.current() || !keep_failure(view_.attend());
+    return published() == Outcome::done;
   }
   // Nothing changed: the block goes back, and nobody is held up by our desk.
   if (block.record != nullptr) heap_.cancel(block);
@@ -347,13 +316,6 @@ Status Writer::open_desk() {
   if (!grown) return grown;
   ++counters_.segments_created;
   return evacuate_sparse(segments_emptied_per_new, false);
-}
-
-bool Writer::allocate_with_care(std::uint64_t bytes, OwnBlock& block) {
-  if (heap_.allocate(bytes, block)) return true;
-  auto found = allocate_after_reclaim(bytes);
-  if (found) block = *found;
-  return !keep_failure(std::move(found));
 }
 
 // For moves: from what is free, without reclaiming.

@@ -34,10 +34,15 @@ class Writer {
  public:
   Writer(pool::View& view, const Geometry& geometry, Counters& counters);
 
+  enum class Outcome : std::uint8_t { done, again, failed };
+
   // Does a write whose key and value are within the limits, and sets its version. False: nothing was written,
   // and take_failure() says why; of revoked and of what attending failed of it is open whether others saw the
   // write.
-  bool write(Write& write, const Home& home);
+  bool write(Write& write);
+  // The usual case of it (write_at_once.h). again: nothing was done; ask write().
+  Outcome write_at_once(Op op, std::string_view key, std::string_view value, std::uint64_t expected_version,
+                        Home home, std::uint64_t& version);
   Error take_failure() { return std::exchange(failure_, Error{}); }
   // Fetches what write() of this key will touch first, and second.
   void prefetch_bucket(const Home& home) const;
@@ -55,14 +60,13 @@ class Writer {
     unsigned cls =
         0;  // of its block, where it is known: then the block is whole and starts where the slot says
   };
-  enum class Outcome : std::uint8_t { done, again, failed };
 
   // What runs at every write returns words, not Results: an Error is built where there is one, and waits in
   // failure_.
-  bool search_at_once(const Home& home, std::string_view key, Hit& hit);
   bool search(const Home& home, std::string_view key, Hit& hit);
   Seen examine(const Word* slot, Word seen, std::string_view key, std::uint64_t& version);
   bool prepare(OwnBlock& block, std::string_view key, std::string_view value, std::uint64_t& version);
+  Outcome published();
   Outcome replace(const Hit& hit, Word desired);
   Outcome insert(const Home& home, Word slot_value, std::string_view key);
   Outcome settle(const Home& home, Word* own_slot, unsigned own_position, Word tentative_value,
@@ -85,10 +89,9 @@ class Writer {
     announced_now_ = 0;
     medium::store_release(&heap_.desk()->announced[0], 0);
   }
-  void unlinked(const Hit& hit);
+  void unlinked(Word slot);
 
   // Space.
-  bool allocate_with_care(std::uint64_t bytes, OwnBlock& block);
   Result<OwnBlock> allocate(std::uint64_t bytes);
   Result<OwnBlock> allocate_after_reclaim(std::uint64_t bytes);
   Status open_desk();
