@@ -78,8 +78,14 @@ TEST_P(Threads, SeeOnlyWholeValuesOfTheirKey) {
     std::mt19937_64 random(static_cast<std::uint64_t>(seed));
     std::string value;
     all_ready.arrive_and_wait();
-    // On a busy machine the writers may be done before this thread runs again: it reads what they left.
-    for (int i = 0; i < 1000 || !stop.load(std::memory_order_relaxed); ++i) {
+    // On a busy machine the writers may do all their work while this thread does not run: the last thousand
+    // reads come after it.
+    bool ended = false;
+    for (int i = 0; !ended || i < 1000; ++i) {
+      if (!ended && stop.load(std::memory_order_relaxed)) {
+        ended = true;
+        i = 0;
+      }
       int key = static_cast<int>(random() % keys);
       auto got = table->get("key" + std::to_string(key), value);
       if (got) found.fetch_add(1, std::memory_order_relaxed);
