@@ -41,8 +41,8 @@ constexpr Word place_of(Word slot) { return slot & slot_place_mask; }
 // Where a key belongs: its bucket and the tag that its slot carries (never 0, so that no slot is 0). See
 // home.h.
 struct Home {
-  std::uint64_t bucket = 0;
-  Word tag = 0;
+  std::uint64_t bucket;
+  Word tag;
 };
 
 // ---- chains

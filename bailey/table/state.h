@@ -21,10 +21,11 @@ struct Table::State {
   };
   // Looks for a key of at most key_bytes_max bytes.
   template <class Sink>
-  bool look_at_once(const Home& home, std::string_view key, Found& found, Sink&& sink);
+  bool look_at_once(const Word* slot, const Home& home, std::string_view key, Found& found, Sink&& sink);
   template <class Sink>
   Look look(const Home& home, std::string_view key, Found& found, Sink&& sink);
   Result<Found> get(std::string_view key, MutableBytes out, std::size_t* bytes_needed);
+  const Word* first_candidate(const Home& home) const;
   Look gave_up();
   Error error_of(Look outcome);
   // `what` is the operation's name, for errors. write_closely: all that is not the usual case, from the

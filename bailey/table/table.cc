@@ -79,11 +79,11 @@ const Geometry& Table::geometry() const { return state_->geometry; }
 
 // ---- reading
 
-// The usual case: the first candidate is the key's record, and all stays as it is. False: look().
+// The usual case: the first candidate (or null) is the key's record, and all stays as it is. False: look().
 template <class Sink>
-[[gnu::always_inline]] inline bool Table::State::look_at_once(const Home& home, std::string_view key,
-                                                              Found& found, Sink&& sink) {
-  const Word* slot = Candidates(Index(view->index(), geometry), home).first();
+[[gnu::always_inline]] inline bool Table::State::look_at_once(const Word* slot, const Home& home,
+                                                              std::string_view key, Found& found,
+                                                              Sink&& sink) {
   if (slot == nullptr) [[unlikely]]
     return false;
   Word seen = load_acquire(slot);
@@ -100,6 +100,10 @@ template <class Sink>
     return false;
   found = {record.value_bytes, version_of(record.word)};
   return true;
+}
+
+inline const Word* Table::State::first_candidate(const Home& home) const {
+  return Candidates(Index(view->index(), geometry), home).first();
 }
 
 template <class Sink>
@@ -178,12 +182,13 @@ Result<Found> Table::State::get(std::string_view key, MutableBytes out, std::siz
 
 Result<Found> Table::get(std::string_view key, MutableBytes out, std::size_t* bytes_needed) {
   State& state = *state_;
-  Found found;
-  if (key.size() <= key_bytes_max && state.view->alive() &&
-      state.look_at_once(home_of(key, state.geometry), key, found, [&](std::size_t bytes) {
-        return bytes <= out.size() ? out.data() : nullptr;
-      })) [[likely]]
-    return found;
+  if (key.size() <= key_bytes_max && state.view->alive()) [[likely]] {
+    const Home home = home_of(key, state.geometry);
+    const auto sink = [&](std::size_t bytes) { return bytes <= out.size() ? out.data() : nullptr; };
+    Found found;
+    if (state.look_at_once(state.first_candidate(home), home, key, found, sink)) [[likely]]
+      return found;
+  }
   return state.get(key, out, bytes_needed);
 }
 
@@ -197,7 +202,7 @@ Result<Found> Table::get(std::string_view key, std::string& out) {
     return out.data();
   };
   Found found;
-  if (state.look_at_once(home, key, found, sink)) return found;
+  if (state.look_at_once(state.first_candidate(home), home, key, found, sink)) return found;
   auto outcome = state.look(home, key, found, sink);
   if (outcome == State::Look::found) return found;
   out.clear();
@@ -213,14 +218,16 @@ Status Table::get_many(std::span<Get> gets) {
     std::size_t count = std::min(group, gets.size() - first);
     Get* const part = &gets[first];
     Home homes[group];
-    Index index(state.view->index(), state.geometry);
+    const Word* candidates[group];
+    const std::byte* const base = state.view->index();
+    const Index index(state.view->index(), state.geometry);
     for (std::size_t i = 0; i < count; ++i) {
       homes[i] = home_of(part[i].key, state.geometry);
       medium::prefetch(index.primary(homes[i].bucket));
     }
     for (std::size_t i = 0; i < count; ++i) {
-      Candidates walk(index, homes[i]);
-      if (const Word* slot = walk.first())
+      candidates[i] = Candidates(index, homes[i]).first();
+      if (const Word* slot = candidates[i])
         prefetch_record(*state.view, medium::load_relaxed(slot),
                         std::min(record_bytes(part[i].key.size(), part[i].out.size()), prefetch_bytes_max));
     }
@@ -233,7 +240,9 @@ Status Table::get_many(std::span<Get> gets) {
         continue;
       }
       const auto sink = [&](std::size_t bytes) { return bytes <= get.out.size() ? get.out.data() : nullptr; };
-      get.ok = state.look_at_once(homes[i], get.key, get.found, sink);
+      // A look that met a new index leaves the candidates in the old one.
+      const Word* candidate = state.view->index() == base ? candidates[i] : nullptr;
+      get.ok = state.look_at_once(candidate, homes[i], get.key, get.found, sink);
       if (get.ok) [[likely]]
         continue;
       auto outcome = state.look(homes[i], get.key, get.found, sink);
