@@ -182,6 +182,12 @@ Result<Broker::Applied> Broker::apply_text(const std::string& text, const std::s
   }
   for (auto& [grant, why] : lost)
     if (Open* open = open_of(grant)) revoke(*open, why);
+  bool revokes = std::any_of(changes.changes.begin(), changes.changes.end(),
+                             [](const policy::Change& change) { return change.revokes; });
+  for (auto& [of, region] : regions_) {
+    if (lost_holder(region, revokes)) renew(region);
+    if (region.replacing) applied.renewed.insert(of);
+  }
   for (auto& [grant, open] : opens_)
     if (!open.revoked.empty() && !before.contains(grant)) applied.revoked.insert(grant);
   note("policy", nullptr, {{"file", file}, {"changes", applied.text}, {"revoked", applied.revoked.size()}});
@@ -203,6 +209,7 @@ void Broker::drop_region(std::uint32_t number, const std::string& why) {
     if (segment.pending.empty()) continue;  // its maker is at work
     if (auto erased = state_.erase_segment(id); !erased)
       log::error("broker", "segment {} stays in the state: {}", id, erased.error().to_string());
+    loop_.cancel(segment.patience);
     segments_.erase(id);
   }
   if (region.index.generation != 0) drop_file(index_name(number, region.index.generation));
@@ -215,7 +222,10 @@ void Broker::drop_region(std::uint32_t number, const std::string& why) {
   for (auto& [grant, open] : opens_)
     if (open.region == number) grants.push_back(grant);
   for (std::uint32_t grant : grants) revoke(*open_of(grant), why);
+  settled({}, number);
   for (auto& then : region.waiting_for_index) then({});
+  for (auto& waiting : region.waiting_for_room)
+    reply(waiting.session, waiting.number, fail(Code::revoked, By::broker, why));
 }
 
 // The policy in force, as it was applied.
@@ -246,8 +256,10 @@ Reaction Broker::apply(Session& session, std::uint64_t number, const protocol::A
   }
   Applied applied = BAILEY_TRY(apply_text(request.policy, request.file, request.folder, request.drop));
   if (applied.text.size() > protocol::text_bytes_max) applied.text.resize(protocol::text_bytes_max);
-  if (applied.revoked.empty()) return Outcome{protocol::Text{std::move(applied.text)}, {}};
-  applying_.push_back({session.number, number, std::move(applied.text), std::move(applied.revoked)});
+  if (applied.revoked.empty() && applied.renewed.empty())
+    return Outcome{protocol::Text{std::move(applied.text)}, {}};
+  applying_.push_back({session.number, number, std::move(applied.text), std::move(applied.revoked),
+                       std::move(applied.renewed)});
   return std::nullopt;
 }
 

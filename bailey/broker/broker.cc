@@ -111,7 +111,7 @@ Status Broker::recover() {
   drop_unnamed();
   if (setup_.first) BAILEY_TRY(apply_policy_file());
   for (auto& [number, region] : regions_)
-    if (region.disowned) replace_index(region);
+    if (region.disowned) renew(region);
   return {};
 }
 

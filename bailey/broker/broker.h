@@ -52,6 +52,11 @@ inline constexpr std::uint64_t attend_ns =
 // A writer of a shared region has as long to leave an index that is to be replaced. Shorter than a session's
 // patience (2 s), since the others wait for it in Attend.
 inline constexpr std::uint64_t replace_ns = 1'000'000'000;
+// A session that reads has as long to drop a retired segment; until then its bytes count and its number
+// stays. For one that writes a shared region the others would have to leave the index, so it has longer.
+inline constexpr std::uint64_t drop_ns = 1'000'000'000;
+inline constexpr std::uint64_t writer_drop_ns = 10'000'000'000;
+inline constexpr std::size_t holders_max = 256;    // of a region, told apart
 inline constexpr std::size_t strangers_max = 256;  // connections that have not shown themselves
 inline constexpr std::size_t sessions_max = 4096;
 inline constexpr std::size_t opens_of_session_max = 1024;
@@ -159,6 +164,12 @@ class Broker {
   Status adopt_index(Region& region, IndexFile index, Open* by);
   Status seal_index(const Region& region, IndexFile& index) const;
   void replace_index(Region& region);
+  void renew(Region& region);
+  bool lost_holder(const Region& region, bool revokes) const;
+  void add_holder(Region& region, const Session& session);
+  Open* exclusive_writer(const Region& region);
+  void offer_index(Region& region, Open& writer, IndexFile next);
+  void replaced(Region& region);
   void writers_attended(std::uint32_t number);
   void index_replaced(std::uint32_t number, std::uint64_t generation, Result<Fd> file);
   void answer_held(Region& region, const Error* error);
@@ -173,7 +184,9 @@ class Broker {
   void close_open(std::uint32_t grant);
   Status freeze_segments(std::uint32_t grant);
   void revoke(Open& open, const std::string& why);
-  void settled(std::uint32_t grant);
+  Result<Outcome> attention(Open& open, Region& region);
+  void pass_over(Open& open);
+  void settled(std::optional<std::uint32_t> grant, std::optional<std::uint32_t> region);
 
   // ---- segments (segments.cc)
   struct Usage {
@@ -184,12 +197,15 @@ class Broker {
   Usage usage_of_principal(const Region& region, const std::string& principal) const;
   Result<std::uint64_t> size_for(const Session& session, const Region& region, const Open& open,
                                  std::uint64_t record_bytes) const;
+  bool wait_for_room(const Region& region);
+  void room_came(std::uint32_t number);
   std::optional<SegmentId> free_segment();
   void segment_made(SegmentId id, std::uint64_t session, std::uint64_t number, Result<Fd> file);
   Status write_header(const Segment& segment, const Region& region, int fd) const;
   void drop_segment(SegmentId id);
   Status retire(Segment& segment, std::optional<std::uint32_t> by);
   void acknowledge(Segment& segment, std::uint32_t grant);
+  void not_dropped(SegmentId id, bool writers);
 
   // ---- files (files.cc)
   std::string segment_name(SegmentId id) const;
@@ -204,6 +220,7 @@ class Broker {
   struct Applied {
     std::string text;
     std::set<std::uint32_t> revoked;
+    std::set<std::uint32_t> renewed;  // regions whose writers leave what they wrote into
   };
   Result<Applied> apply_text(const std::string& text, const std::string& file, const std::string& folder,
                              bool drop);
@@ -254,12 +271,14 @@ class Broker {
   std::uint64_t next_making_ = 0;
   std::uint64_t promised_ = 0;  // bytes of files being made
 
-  // Policies whose reply waits until all that they revoked was heard.
+  // Policies whose reply waits until all that they revoked was heard, and nothing new gets into files that
+  // those who lost a right may hold.
   struct Applying {
     std::uint64_t session = 0;
     std::uint64_t number = 0;
     std::string text;
-    std::set<std::uint32_t> waiting;
+    std::set<std::uint32_t> waiting;  // grants
+    std::set<std::uint32_t> renewed;  // regions
   };
   std::vector<Applying> applying_;
 };

@@ -198,11 +198,11 @@ TEST_F(DeathTest, AKilledBrokerComesBackWithItsState) {
   EXPECT_EQ(back->welcome.session, a.welcome.session);
   // Nobody knows what it was told: it attends once, and keeps what is its own.
   EXPECT_NE(back->word(w->grant), w->grant_value);
-  auto attention = back->ask<protocol::Attention>(protocol::Attend{w->grant});
+  auto attention = back->attend(w->grant);
   ASSERT_TRUE(attention) << attention.error().to_string();
   EXPECT_FALSE(attention->new_index) << "an exclusive writer has its own";
   EXPECT_EQ(attention->grant_value, back->word(w->grant));
-  auto shared_attention = back->ask<protocol::Attention>(protocol::Attend{shared->grant});
+  auto shared_attention = back->attend(shared->grant);
   ASSERT_TRUE(shared_attention);
   EXPECT_TRUE(shared_attention->new_index);
   EXPECT_EQ(map_writable(back->fds.at(0).get(), shared_attention->index_bytes), 0);
@@ -360,7 +360,7 @@ TEST_F(DeathTest, ARevokedReaderHearsOfIt) {
     return applied && applied->find("grant") != std::string::npos ? 0 : 1;
   });
   wait_until([&] { return reader.word(r->grant) != r->grant_value; });
-  auto attention = reader.ask<protocol::Attention>(protocol::Attend{r->grant});
+  auto attention = reader.attend(r->grant);
   EXPECT_EQ(attention.error().code, Code::revoked);
   EXPECT_THAT(attention.error().message, HasSubstr("the grant on region orders was taken back"));
   EXPECT_EQ(applying.wait(), 0) << "it returns when the session has heard of it";
@@ -394,7 +394,7 @@ TEST_F(DeathTest, ARevokedExclusiveWritersIndexIsReplaced) {
   a.index.data()[5001] = std::byte{6};  // it is hostile and goes on
   Result<protocol::Attention> attention;
   wait_until([&] {
-    attention = reader.ask<protocol::Attention>(protocol::Attend{r->grant});
+    attention = reader.attend(r->grant);
     return attention && attention->new_index;
   });
   ASSERT_TRUE(attention && attention->new_index);
@@ -419,14 +419,14 @@ TEST_F(DeathTest, ARevokedWriterLosesTheSharedIndexAndTheOthersGoOn) {
   Process applying(
       [&] { return apply(policy(grant_toml("b", "*", "rw") + grant_toml("c", "*", "r"))) ? 0 : 1; });
   wait_until([&] { return b.word(wb->grant) != wb->grant_value; });
-  auto attention = b.ask<protocol::Attention>(protocol::Attend{wb->grant});
+  auto attention = b.attend(wb->grant);
   ASSERT_TRUE(attention) << attention.error().to_string();
   ASSERT_TRUE(attention->new_index);
   Mapping fresh = std::move(*Mapping::of_file(b.fds.at(0).get(), attention->index_bytes, Access::read_write));
   EXPECT_EQ(fresh.data()[5000], std::byte{5});
   a.index.data()[5002] = std::byte{7};
   EXPECT_EQ(fresh.data()[5002], std::byte{0}) << "what the disowned one writes is in no file that others use";
-  auto read = reader.ask<protocol::Attention>(protocol::Attend{r->grant});
+  auto read = reader.attend(r->grant);
   ASSERT_TRUE(read);
   EXPECT_TRUE(read->new_index);
   EXPECT_EQ(map_writable(reader.fds.at(0).get(), read->index_bytes), EACCES);
@@ -441,9 +441,34 @@ TEST_F(DeathTest, AWriterThatIsStoppedDoesNotHoldUpARevocation) {
   auto wb = b.open("carts", true);
   ASSERT_TRUE(wa && wb);
   ASSERT_TRUE(apply(policy(grant_toml("b", "*", "rw"))));  // neither listens
-  EXPECT_EQ(b.ask<protocol::Attention>(protocol::Attend{wb->grant}).error().code, Code::revoked)
-      << "cut off: it might have written into the old index";
-  EXPECT_TRUE(b.open("carts", true)) << "its grant stands";
+  // Its grant stands, and it was not waited for: it might have written into the old index.
+  auto refused = b.create(wb->grant);
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code, Code::contended) << "not before it has attended";
+  EXPECT_THAT(refused.error().message, HasSubstr("did not answer in time"));
+  auto attention = b.attend(wb->grant);
+  ASSERT_TRUE(attention) << attention.error().to_string();
+  EXPECT_TRUE(attention->late && attention->leave && attention->new_index);
+  EXPECT_TRUE(b.create(wb->grant));
+}
+
+// The one in between could be answered while the index is copied, and write where nobody will look.
+TEST_F(DeathTest, AWriterThatComesWhileTheIndexIsReplacedWritesIntoTheNewOne) {
+  serve(policy(all_grants()));
+  Client a = as('a'), b = as('b');
+  auto wa = a.open("carts", true);
+  auto wb = b.open("carts", true);
+  ASSERT_TRUE(wa && wb);
+  Process applying([&] { return apply(policy(grant_toml("b", "*", "rw"))) ? 0 : 1; });
+  wait_until([&] { return b.word(wb->grant) != wb->grant_value; });  // the others are waited for
+  Client late = as('b');
+  auto w = late.open("carts", true);
+  ASSERT_TRUE(w) << w.error().to_string();
+  EXPECT_NE(late.word(w->grant), w->grant_value) << "it has to attend before it writes";
+  ASSERT_TRUE(b.attend(wb->grant)->new_index);
+  auto attention = late.attend(w->grant);
+  ASSERT_TRUE(attention && attention->new_index);
+  EXPECT_EQ(applying.wait(), 0);
 }
 
 TEST_F(DeathTest, ADroppedRegionNeedsDropAndIsGone) {
@@ -509,7 +534,7 @@ TEST_F(DeathTest, APoolInFilesOutlivesItsKeeper) {
     Result<Client> back = fail(Code::unavailable);
     wait_until([&] { return (back = Client::connect_with(socket_, options)).has_value(); });
     ASSERT_TRUE(back) << back.error().to_string();
-    ASSERT_TRUE(back->ask<protocol::Attention>(protocol::Attend{w->grant}));
+    ASSERT_TRUE(back->attend(w->grant));
     EXPECT_TRUE(back->create(w->grant)) << "sessions of a pool in files outlive their broker too";
   }
   auto [busy, said] = serve_and_fail(folder_ + "/other.sock");

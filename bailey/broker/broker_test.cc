@@ -129,7 +129,7 @@ TEST_F(BrokerTest, AnExclusiveRegionHasOneWriterAndTheNextOneTakesOver) {
   EXPECT_GT(b->writer, a->writer);
   EXPECT_EQ(second.index.data()[5000], std::byte{42}) << "copied";
   EXPECT_NE(reader.word(r->grant), before);
-  auto attention = reader.ask<protocol::Attention>(protocol::Attend{r->grant});
+  auto attention = reader.attend(r->grant);
   ASSERT_TRUE(attention);
   EXPECT_TRUE(attention->new_index);
   EXPECT_EQ(attention->grant_value, reader.word(r->grant));
@@ -173,7 +173,7 @@ TEST_F(BrokerTest, ARetiredSegmentsNumberWaitsForThoseThatMayHaveItMapped) {
   EXPECT_NE(reader.word(r->grant), word);
   EXPECT_TRUE(
       reader.ask<protocol::Segments>(protocol::MapSegments{r->grant, {second->segment}})->rows.empty());
-  auto attention = reader.ask<protocol::Attention>(protocol::Attend{r->grant});
+  auto attention = reader.attend(r->grant);
   ASSERT_TRUE(attention);
   EXPECT_THAT(attention->gone, ::testing::ElementsAre(second->segment));
   EXPECT_FALSE(attention->new_index);

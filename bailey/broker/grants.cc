@@ -38,6 +38,11 @@ Result<Open*> Broker::own_open(Session& session, std::uint32_t grant, bool writa
                 fmt::format("region {} is open for reading only in session {}", region_of(open->region)->name,
                             session.number),
                 "open it for writing, with a grant of rights \"rw\"");
+  if (writable && open->late && !open->said)
+    return fail(
+        Code::contended, By::broker,
+        fmt::format("session {} did not answer in time, and others went on without it", session.number),
+        "attend to the grant first, then try again");
   return open;
 }
 
@@ -70,13 +75,34 @@ Reaction Broker::attend(Session& session, std::uint64_t number, const protocol::
   }
   Open& open = **found;
   Region& region = *region_of(open.region);
-  if (region.replacing && open.writable) {
+  if (request.heard != open.told) {
+    open.generation = open.heard_generation;
+  } else {
+    open.heard_generation = open.generation;
+    if (open.said) open.leave = false;
+    if (open.said && std::exchange(open.late, false)) BAILEY_TRY(state_.save(open));
+  }
+  open.said = false;
+  // What a writer says with Attend: it is between two operations, and writes nothing until it is answered.
+  bool leaves_index = open.leave && region.geometry.mode == table::Mode::exclusive;
+  if (open.writable && open.pending_generation == 0 && (region.replacing || leaves_index)) {
+    if (!region.replacing) region.replacing = std::make_unique<Region::Replacing>();
     region.replacing->held[open.grant] = number;
     region.replacing->waiting.erase(open.grant);
     writers_attended(region.number);
     return std::nullopt;
   }
+  return BAILEY_TRY(attention(open, region));
+}
+
+// What is new to a session. Nobody has to wait for it any more.
+Result<Outcome> Broker::attention(Open& open, Region& region) {
+  if (open.leave) {
+    BAILEY_TRY(freeze_segments(open.grant));
+    setup_.control->bump_membership(region.number);
+  }
   protocol::Attention attention;
+  attention.leave = open.leave;
   // Before what it stands for is looked at: a change after this moves the word again.
   attention.grant_value = open.told = setup_.control->grant(open.grant);
   std::vector<int> fds;
@@ -87,6 +113,14 @@ Reaction Broker::attend(Session& session, std::uint64_t number, const protocol::
     fds.push_back(shared && !open.writable ? region.index.reader.get() : region.index.file.get());
     open.generation = region.index.generation;
   }
+  // An exclusive index has no other writer, and is copied once that one waits: nothing of it is lost.
+  attention.late = open.late && (shared || !open.writable);
+  if (open.leave && !shared && open.next.generation != 0) {
+    attention.new_index = true;
+    attention.index_bytes = region.index_bytes;
+    fds.push_back(open.next.file.get());
+  }
+  open.said = true;
   for (auto& [id, segment] : segments_)
     if (segment.state == SegmentState::retired && segment.pending.contains(open.grant)) {
       if (attention.gone.size() == protocol::gone_max) {
@@ -128,7 +162,7 @@ void Broker::close_open(std::uint32_t grant) {
     region->replacing->held.erase(grant);
     writers_attended(region->number);
   }
-  settled(grant);
+  settled(grant, {});
 }
 
 // What it wrote stays readable and changes no more; what it had not confirmed is dropped.
@@ -140,6 +174,7 @@ Status Broker::freeze_segments(std::uint32_t grant) {
     if (segment.state == SegmentState::mapping) unconfirmed.push_back(id);
   }
   Status done;
+  Open* open = open_of(grant);
   if (!frozen.empty())
     done = state_.commit([&]() -> Status {
       for (SegmentId id : frozen) {
@@ -147,7 +182,8 @@ Status Broker::freeze_segments(std::uint32_t grant) {
         segment.state = SegmentState::frozen;
         BAILEY_TRY(state_.save(segment));
       }
-      return {};
+      if (open == nullptr || std::exchange(open->desk, 0) == 0) return {};
+      return state_.save(*open);
     });
   for (SegmentId id : unconfirmed) drop_segment(id);
   return done;
@@ -159,7 +195,8 @@ void Broker::revoke(Open& open, const std::string& why) {
   std::uint32_t grant = open.grant;
   Region* region = region_of(open.region);
   bool exclusive_writer = region != nullptr && region->writer == 1 + grant;
-  bool disowned = region != nullptr && open.writable && !open.opening && open.pending_generation == 0;
+  bool disowned =
+      region != nullptr && open.writable && !open.opening && (open.pending_generation == 0 || open.leave);
   open.revoked = why;
   if (exclusive_writer) region->writer = 0;
   if (disowned) region->disowned = true;
@@ -178,11 +215,36 @@ void Broker::revoke(Open& open, const std::string& why) {
   if (disowned) replace_index(*region);
 }
 
-// A revoked session has heard of it, or is cut off: whoever waited for that goes on.
-void Broker::settled(std::uint32_t grant) {
+// It may be idle, or stopped, or up to no good: the others go on. What it has mapped may be anything by now,
+// which it hears when it attends; what it writes meanwhile is in no file that others use.
+void Broker::pass_over(Open& open) {
+  if (open.late || !open.revoked.empty()) return;
+  Region& region = *region_of(open.region);
+  open.late = true;
+  open.said = false;
+  if (auto saved = state_.save(open); !saved)
+    log::error("broker", "grant {} is not late in the state: {}", open.grant, saved.error().to_string());
+  for (auto segment = segments_.begin(); segment != segments_.end();) {
+    Segment& now = (segment++)->second;  // acknowledging may erase it
+    if (now.state == SegmentState::retired) acknowledge(now, open.grant);
+  }
+  if (open.writable && region.geometry.mode == table::Mode::shared) {
+    open.leave = true;
+    if (auto frozen = freeze_segments(open.grant); !frozen)
+      log::error("broker", "segments stay open in the state: {}", frozen.error().to_string());
+    setup_.control->bump_membership(region.number);
+  }
+  bump(open);
+  note("passed over", session_of(open.session), {{"region", region.name}, {"writable", open.writable}});
+}
+
+// A revoked session has heard of it or is cut off, or a region's writers have left what they wrote into:
+// whoever waited for that goes on.
+void Broker::settled(std::optional<std::uint32_t> grant, std::optional<std::uint32_t> region) {
   for (std::size_t i = 0; i < applying_.size();) {
-    applying_[i].waiting.erase(grant);
-    if (!applying_[i].waiting.empty()) {
+    if (grant) applying_[i].waiting.erase(*grant);
+    if (region) applying_[i].renewed.erase(*region);
+    if (!applying_[i].waiting.empty() || !applying_[i].renewed.empty()) {
       ++i;
       continue;
     }

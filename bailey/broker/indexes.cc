@@ -1,8 +1,11 @@
 // Indexes: the first of a region, the next of a new writer, and the one that replaces a disowned writer's.
 #include <fmt/format.h>
 
+#include <algorithm>
+
 #include "bailey/base/log.h"
 #include "bailey/broker/broker.h"
+#include "bailey/policy/decide.h"
 
 namespace bailey::broker {
 
@@ -106,9 +109,62 @@ Reaction Broker::index_mapped(Session& session, const protocol::IndexMapped& req
   return Outcome{protocol::IndexReady{open.told}, {}};
 }
 
-// A writer was disowned: the region gets an index that it can't write. Living writers of a shared one must
-// have stopped writing in the old one before it is copied, or what they publish meanwhile is lost: each says
-// Attend, and is answered when the new one is there. Who does not say so in time is cut off.
+// ---- the index that takes the place of one
+// -------------------------------------------------------------------------------------------------------------
+
+// The living writer of an exclusive region, once it has its index.
+Open* Broker::exclusive_writer(const Region& region) {
+  if (region.geometry.mode != table::Mode::exclusive || region.writer == 0) return nullptr;
+  Open* writer = open_of(region.writer - 1);
+  if (writer == nullptr || writer->opening || !writer->revoked.empty()) return nullptr;
+  return writer->pending_generation == 0 || writer->leave ? writer : nullptr;
+}
+
+void Broker::add_holder(Region& region, const Session& session) {
+  if (session.janitor || !region.holders_known) return;
+  if (std::find(region.holders.begin(), region.holders.end(), session.who) != region.holders.end()) return;
+  region.holders.push_back(session.who);
+  region.holders_known = region.holders.size() <= holders_max;
+}
+
+// Whether somebody who was given files of a region that are still written may not read it any more.
+// `revokes`: whether the policy took anything from anybody, which is what there is to know where the holders
+// are unknown.
+bool Broker::lost_holder(const Region& region, bool revokes) const {
+  if (!region.holders_known) return revokes;
+  return std::any_of(region.holders.begin(), region.holders.end(), [&](const policy::Verified& who) {
+    return !policy::decide(policy_, who, region.name, policy::Rights::read);
+  });
+}
+
+// Somebody lost the right to read, and keeps what it has mapped: what is written from now on goes into files
+// that it was not given. Writers leave their segments and the index, each when it attends. Where nobody
+// writes, an exclusive region needs nothing: its next writer brings an index of its own.
+void Broker::renew(Region& region) {
+  region.holders.clear();
+  region.holders_known = true;
+  bool written = region.geometry.mode == table::Mode::shared && region.index.generation != 0;
+  for (auto& [grant, open] : opens_) {
+    if (open.region != region.number || !open.revoked.empty()) continue;
+    add_holder(region, *session_of(open.session));
+    if (!open.writable || open.opening || (open.pending_generation != 0 && !open.leave)) continue;
+    open.leave = true;
+    open.said = false;
+    written = true;
+  }
+  if (!written) return;
+  if (!std::exchange(region.disowned, true))
+    if (auto saved = state_.save(region); !saved)
+      log::error("broker", "a renewal stays out of the state: {}", saved.error().to_string());
+  note("renewed", nullptr, {{"region", region.name}});
+  // One that is under way serves: what it makes was given to nobody yet.
+  if (!region.replacing) replace_index(region);
+}
+
+// A writer was disowned, or somebody lost the right to read: the region gets an index that it does not have.
+// Living writers must have stopped writing in the old one before it is copied, or what they publish meanwhile
+// is lost: each says Attend, and is answered when the new one is there. Who does not say so in time is not
+// waited for.
 void Broker::replace_index(Region& region) {
   if (region.index.generation == 0) return;
   if (region.replacing) {
@@ -118,18 +174,14 @@ void Broker::replace_index(Region& region) {
   region.replacing = std::make_unique<Region::Replacing>();
   for (auto& [grant, open] : opens_)
     if (open.region == region.number && open.writable && open.revoked.empty() && !open.opening &&
-        open.pending_generation == 0)
+        !open.late && open.pending_generation == 0)
       region.replacing->waiting.insert(grant);
   std::uint32_t number = region.number;
   region.replacing->timer = loop_.after(replace_ns, [this, number] {
     Region* late = region_of(number);
     if (late == nullptr || !late->replacing) return;
     for (std::uint32_t grant : std::exchange(late->replacing->waiting, {}))
-      if (Open* open = open_of(grant))
-        revoke(*open,
-               fmt::format("the session was cut off from region {}: it did not answer while another writer's "
-                           "grant was taken back; open it again",
-                           late->name));
+      if (Open* open = open_of(grant)) pass_over(*open);
     writers_attended(number);
   });
   bump_region(region);
@@ -141,6 +193,10 @@ void Broker::writers_attended(std::uint32_t number) {
   if (region == nullptr || !region->replacing || region->replacing->copying ||
       !region->replacing->waiting.empty())
     return;
+  // An exclusive writer that was not waited for: it brings itself a copy when it attends, and nobody else
+  // writes.
+  if (Open* writer = exclusive_writer(*region); writer && !region->replacing->held.contains(writer->grant))
+    return replaced(*region);
   region->replacing->copying = true;
   loop_.cancel(region->replacing->timer);
   std::uint64_t generation = ++region->generations;
@@ -176,11 +232,20 @@ void Broker::index_replaced(std::uint32_t number, std::uint64_t generation, Resu
     static_cast<void>(medium::remove_file(setup_.place, name));
     return answer_held(*region, nullptr);
   }
+  if (Open* writer = exclusive_writer(*region); writer && file)
+    return offer_index(*region, *writer, IndexFile{generation, std::move(*file), {}});
   Status done = file ? adopt_index(*region, IndexFile{generation, std::move(*file), {}}, nullptr)
                      : Status(std::unexpected(std::move(file).error()));
   if (done) return answer_held(*region, nullptr);
   log::error("broker", "region {} keeps an index that a disowned writer may write, for a second: {}",
              region->name, done.error().to_string());
+  for (Applying& applying : applying_)
+    if (applying.renewed.contains(number))
+      applying.text += fmt::format(
+          "region {}: its index could not be replaced, and is tried again every second; until then those who "
+          "lost "
+          "a right may see where records go: {}\n",
+          region->name, done.error().message);
   note("index not replaced", nullptr, {{"region", region->name}, {"why", done.error().message}});
   answer_held(*region, &done.error());
   loop_.after(1'000'000'000, [this, number, id = region->id] {
@@ -189,9 +254,35 @@ void Broker::index_replaced(std::uint32_t number, std::uint64_t generation, Resu
   });
 }
 
+// The living writer of an exclusive region is given the copy as its answer; once it has that mapped it says
+// IndexMapped. In the old one it writes no more.
+void Broker::offer_index(Region& region, Open& writer, IndexFile next) {
+  std::string name = index_name(region.number, next.generation);
+  Status kept = [&]() -> Status {
+    BAILEY_TRY(hold(name, next.file.get()));
+    writer.pending_generation = next.generation;
+    return state_.save(writer);
+  }();
+  if (!kept) {
+    writer.pending_generation = 0;
+    drop_file(name);
+    return answer_held(region, &kept.error());
+  }
+  writer.next = std::move(next);
+  answer_held(region, nullptr);
+}
+
+// Nothing is written any more into files that somebody without the right may hold.
+void Broker::replaced(Region& region) {
+  loop_.cancel(region.replacing->timer);
+  region.replacing.reset();
+  settled({}, region.number);
+}
+
 // Writers that waited in Attend go on.
 void Broker::answer_held(Region& region, const Error* error) {
   auto replacing = std::move(region.replacing);
+  std::uint32_t number = region.number;
   for (auto& [grant, request] : replacing->held) {
     Open* open = open_of(grant);
     if (open == nullptr) continue;
@@ -200,12 +291,15 @@ void Broker::answer_held(Region& region, const Error* error) {
       reply(session.number, request, std::unexpected(*error));
       continue;
     }
-    auto answer = attend(session, request, protocol::Attend{grant});
-    if (!answer)
-      reply(session.number, request, std::unexpected(std::move(answer).error()));
-    else if (*answer)
-      reply(session.number, request, std::move(**answer));
+    if (open->revoked.empty()) {
+      reply(session.number, request, attention(*open, region));
+      continue;
+    }
+    reply(session.number, request,
+          fail(Code::revoked, By::broker, open->revoked, "ask an admin for the grant"));
+    close_open(grant);
   }
+  settled({}, number);
 }
 
 }  // namespace bailey::broker

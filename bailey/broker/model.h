@@ -42,7 +42,11 @@ struct Segment {
   std::uint64_t bytes = 0;
   SegmentState state = SegmentState::mapping;
   std::set<std::uint32_t> pending;  // retired: grants that have not said Dropped
-  Fd file;                          // not stored: read-write until sealed, then read-only
+
+  // Not stored.
+  Fd file;                   // read-write until sealed, then read-only
+  Loop::Timer patience = 0;  // retired: until those that have not said Dropped are waited for no more
+  bool wanted = false;       // retired: somebody waits for its bytes
 };
 
 // An index file. A region has one; while a writer takes over or a writer is disowned, another is being made.
@@ -64,11 +68,22 @@ struct Region {
   IndexFile index;
   std::uint64_t generations = 0;  // given out
   std::uint32_t writer = 0;       // exclusive: 1 + grant of who writes; 0 is nobody
-  bool disowned = false;          // a writer that was cut off may still hold the index: it is to be replaced
+  // Somebody that lost the right to write or to read may still hold the index: it is to be replaced.
+  bool disowned = false;
 
   // Not stored.
+  // Who was given files that are still written, whether or not their sessions live: descriptors and mappings
+  // outlive those. Unknown after a restart, or where they are too many.
+  std::vector<policy::Verified> holders;
+  bool holders_known = true;
   bool making_index = false;  // the first one is being made
   std::vector<std::function<void(Status)>> waiting_for_index;
+  struct Waiting {
+    std::uint64_t session = 0;
+    std::uint64_t number = 0;  // of the request
+    protocol::CreateSegment request;
+  };
+  std::vector<Waiting> waiting_for_room;
   struct Replacing {
     bool copying = false;
     bool again = false;                           // another writer was disowned while it was copied
@@ -89,12 +104,16 @@ struct Open {
   std::uint32_t writer = 0;
   SegmentId desk = 0;                    // first segment of a writer
   std::uint64_t pending_generation = 0;  // exclusive: the index that it was given and has not confirmed
+  bool late = false;                     // it did not attend in time: nobody waits for it until it does
   std::string revoked;                   // why, or empty
 
   // Not stored.
-  bool opening = false;          // not answered yet
-  std::uint64_t told = 0;        // value of the grant word that the session knows
-  std::uint64_t generation = 0;  // of the index that it knows; 0: unknown
+  bool opening = false;                // not answered yet
+  std::uint64_t told = 0;              // value of the grant word that the last answer said
+  std::uint64_t generation = 0;        // of the index that it was given last; 0: unknown
+  std::uint64_t heard_generation = 0;  // of the one that it certainly has; 0: unknown
+  bool leave = false;                  // a writer: its segments, and an exclusive one's index, are to be left
+  bool said = false;                   // the last answer told it of `leave` and `late`
   policy::Quotas quotas;
   IndexFile next;  // exclusive: as pending_generation says
   Loop::Timer cut_off = 0;

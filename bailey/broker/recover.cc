@@ -42,6 +42,7 @@ Status Broker::recover_regions() {
       else
         region.index.file = BAILEY_TRY(medium::reopen_read_only(region.index.file.get()));
     }
+    region.holders_known = false;
     last_region_ = std::max(last_region_ % (BAILEY_REGIONS_MAX - 1), region.number);
     regions_.emplace(region.number, std::move(region));
   }
@@ -121,6 +122,10 @@ Status Broker::recover_sessions() {
     auto decision = policy::decide(policy_, session->who, region->name,
                                    added.writable ? policy::Rights::write : policy::Rights::read);
     if (decision) added.quotas = decision->quotas;
+    // What it was told last it may not have heard. A reader's mappings may be of numbers that were given out
+    // again since; a writer without a desk has no segments that it may write, whatever it thinks.
+    added.late = added.late || !added.writable;
+    added.leave = added.writable && (added.late || added.desk == 0);
     bump(added);
   }
   for (std::uint64_t number : dead) end_session(number, "its process died while the broker was away");
@@ -137,8 +142,11 @@ Status Broker::recover_sessions() {
   for (SegmentId id : retired) {
     auto pending = segments_.at(id).pending;
     for (std::uint32_t grant : pending)
-      if (auto found = segments_.find(id); found != segments_.end() && !opens_.contains(grant))
+      if (auto found = segments_.find(id);
+          found != segments_.end() && (!opens_.contains(grant) || opens_.at(grant).late))
         acknowledge(found->second, grant);
+    if (auto found = segments_.find(id); found != segments_.end())
+      found->second.patience = loop_.after(drop_ns, [this, id] { not_dropped(id, false); });
   }
   for (auto& [number, region] : regions_)
     if (region.writer != 0 && !opens_.contains(region.writer - 1)) region.writer = 0;

@@ -146,6 +146,10 @@ void Broker::opened(std::uint32_t grant, std::uint64_t session_number, std::uint
   // Moved, so that whoever had this word before is not taken for a holder.
   open.told = setup_.control->bump_grant(grant);
   open.generation = region.index.generation;
+  add_holder(region, *session_of(session_number));
+  // A writer that comes while the shared index is copied attends before it writes, and is held like the
+  // others.
+  if (open.writable && region.replacing) bump(open);
   if (open.writable) setup_.control->bump_membership(region.number);
   note("open", session_of(session_number),
        {{"region", region.name}, {"writable", open.writable}, {"writer", open.writer}});

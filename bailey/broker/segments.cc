@@ -17,7 +17,10 @@ std::uint64_t room_in(std::uint64_t bytes) {
   return std::uint64_t{pool::Extent::shape(bytes).pages} * BAILEY_PAGE_BYTES;
 }
 
-bool counts(const Segment& segment) { return segment.state != SegmentState::retired; }
+// A retired one's bytes are taken as long as somebody may have it mapped.
+bool counts(const Segment& segment) {
+  return segment.state != SegmentState::retired || !segment.pending.empty();
+}
 
 }  // namespace
 
@@ -61,8 +64,12 @@ Result<std::uint64_t> Broker::size_for(const Session& session, const Region& reg
 
   Usage all = usage_of_region(region);
   std::uint64_t size = region.bytes;
-  // Compaction needs somewhere to move to when everything is in use.
-  if (session.janitor) size += region.segment_bytes;
+  // Compaction needs somewhere to move to when everything is in use; so do writers, while there are segments
+  // that nobody writes: had they to leave theirs in a full region, they could not even update.
+  bool frozen = std::any_of(segments_.begin(), segments_.end(), [&](const auto& entry) {
+    return entry.second.region == region.number && entry.second.state == SegmentState::frozen;
+  });
+  if (session.janitor || frozen) size += region.segment_bytes;
   std::uint64_t left = size - std::min(size, all.bytes);
   if (left < needed)
     return fail(Code::quota, By::broker,
@@ -108,7 +115,12 @@ Reaction Broker::create_segment(Session& session, std::uint64_t number,
     if (segment.grant == open.grant && segment.state == SegmentState::mapping) lost.push_back(id);
   for (SegmentId id : lost) drop_segment(id);
 
-  std::uint64_t bytes = BAILEY_TRY(size_for(session, region, open, request.record_bytes));
+  auto size = size_for(session, region, open, request.record_bytes);
+  if (!size && size.error().code == Code::quota && wait_for_room(region)) {
+    region.waiting_for_room.push_back({session.number, number, request});
+    return std::nullopt;
+  }
+  std::uint64_t bytes = BAILEY_TRY(std::move(size));
   auto id = free_segment();
   if (!id)
     return fail(Code::quota, By::broker,
@@ -127,15 +139,43 @@ Reaction Broker::create_segment(Session& session, std::uint64_t number,
   return std::nullopt;
 }
 
+// Whether bytes of the region come back in a moment: those of retired segments, which are waited for no
+// longer than a session that reads has.
+bool Broker::wait_for_room(const Region& region) {
+  bool comes = false;
+  for (auto& [id, segment] : segments_) {
+    if (segment.region != region.number || segment.pending.empty()) continue;
+    comes = true;
+    if (std::exchange(segment.wanted, true)) continue;
+    loop_.cancel(segment.patience);
+    segment.patience = loop_.after(drop_ns, [this, id = id] { not_dropped(id, true); });
+  }
+  return comes;
+}
+
+// Bytes came back: who waits for a segment is asked for again.
+void Broker::room_came(std::uint32_t number) {
+  Region* region = region_of(number);
+  if (region == nullptr) return;
+  for (auto& [of, request_number, request] : std::exchange(region->waiting_for_room, {})) {
+    Session* session = session_of(of);
+    if (session == nullptr) continue;
+    auto reaction = create_segment(*session, request_number, request);
+    if (!reaction) reply(of, request_number, std::unexpected(std::move(reaction).error()));
+  }
+}
+
 void Broker::segment_made(SegmentId id, std::uint64_t session, std::uint64_t number, Result<Fd> file) {
   auto found = segments_.find(id);
   BAILEY_ASSERT(found != segments_.end());
-  // Dropped meanwhile, since its asker is gone: the number was kept until now, and the file goes now.
+  // Dropped meanwhile, since its asker is gone, or not waited for any more: the number was kept until now,
+  // and the file goes now.
   if (found->second.state == SegmentState::retired || !file) {
     segments_.erase(found);
-    if (file) static_cast<void>(medium::remove_file(setup_.place, segment_name(id)));
-    if (!file) reply(session, number, std::unexpected(std::move(file).error()));
-    return;
+    if (!file) return reply(session, number, std::unexpected(std::move(file).error()));
+    static_cast<void>(medium::remove_file(setup_.place, segment_name(id)));
+    return reply(session, number,
+                 fail(Code::contended, By::broker, "the segment was dropped while it was made", "try again"));
   }
   Segment& segment = found->second;
   Region* region = region_of(segment.region);
@@ -262,11 +302,12 @@ Reaction Broker::retire_segment(Session& session, const protocol::RetireSegment&
   return Outcome{protocol::Done{}, {}};
 }
 
-// The bytes go at once; the number when nobody can have it mapped any more.
+// The file goes at once, its number and its bytes when nobody has it mapped any more, or is waited for.
 Status Broker::retire(Segment& segment, std::optional<std::uint32_t> by) {
   SegmentState before = segment.state;
   for (auto& [grant, open] : opens_)
-    if (open.region == segment.region && grant != by) segment.pending.insert(grant);
+    if (open.region == segment.region && grant != by && !open.late && !open.opening)
+      segment.pending.insert(grant);
   segment.state = SegmentState::retired;
   Status committed = state_.commit([&]() -> Status {
     return segment.pending.empty() ? state_.erase_segment(segment.id) : state_.save(segment);
@@ -279,7 +320,10 @@ Status Broker::retire(Segment& segment, std::optional<std::uint32_t> by) {
   segment.file.reset();
   drop_file(segment_name(segment.id));
   std::uint32_t number = segment.region;
-  if (segment.pending.empty()) segments_.erase(segment.id);
+  if (segment.pending.empty())
+    segments_.erase(segment.id);
+  else
+    segment.patience = loop_.after(drop_ns, [this, id = segment.id] { not_dropped(id, false); });
   setup_.control->bump_membership(number);
   if (Region* region = region_of(number)) bump_region(*region, by);
   return {};
@@ -292,7 +336,35 @@ void Broker::acknowledge(Segment& segment, std::uint32_t grant) {
       [&]() -> Status { return last ? state_.erase_segment(segment.id) : state_.save(segment); });
   if (!saved)
     log::error("broker", "segment {} stays in the state: {}", segment.id, saved.error().to_string());
-  if (last) segments_.erase(segment.id);
+  if (!last) return;
+  loop_.cancel(segment.patience);
+  std::uint32_t number = segment.region;
+  segments_.erase(segment.id);
+  // Later: whoever acknowledges is in the middle of its own.
+  if (Region* region = region_of(number); region != nullptr && !region->waiting_for_room.empty())
+    loop_.after(0, [this, number] { room_came(number); });
+}
+
+// A retired segment's time is over: who has not dropped it is not waited for.
+void Broker::not_dropped(SegmentId id, bool writers) {
+  Segment& segment = segments_.at(id);
+  Region* region = region_of(segment.region);
+  bool writer_late = false;
+  segment.patience = 0;
+  if (!writers)
+    segment.patience = loop_.after(writer_drop_ns - drop_ns, [this, id] { not_dropped(id, true); });
+  for (std::uint32_t grant : std::set(segment.pending)) {  // passing over may erase the segment
+    Open* open = open_of(grant);
+    if (open == nullptr || (open->writable && !writers)) continue;
+    writer_late = writer_late || open->writable;
+    pass_over(*open);
+  }
+  // What such a writer publishes late must not be in the index that the others use.
+  if (!writer_late || region == nullptr || region->geometry.mode == table::Mode::exclusive) return;
+  region->disowned = true;
+  if (auto saved = state_.save(*region); !saved)
+    log::error("broker", "a renewal stays out of the state: {}", saved.error().to_string());
+  replace_index(*region);
 }
 
 Reaction Broker::dropped(Session& session, const protocol::Dropped& request) {

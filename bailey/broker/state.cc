@@ -22,7 +22,7 @@ CREATE TABLE IF NOT EXISTS sessions(number INTEGER PRIMARY KEY, secret BLOB NOT 
   random BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS opens(grant_ INTEGER PRIMARY KEY, session INTEGER NOT NULL, region INTEGER NOT NULL,
   principal BLOB NOT NULL, writable INTEGER NOT NULL, writer INTEGER NOT NULL, desk INTEGER NOT NULL,
-  pending_generation INTEGER NOT NULL, revoked BLOB NOT NULL);
+  pending_generation INTEGER NOT NULL, late INTEGER NOT NULL, revoked BLOB NOT NULL);
 )";
 
 template <class T>
@@ -209,9 +209,10 @@ Status State::save(const Session& session) {
 }
 
 Status State::save(const Open& open) {
-  Statement statement(*this, "INSERT OR REPLACE INTO opens VALUES(?,?,?,?,?,?,?,?,?)");
+  Statement statement(*this, "INSERT OR REPLACE INTO opens VALUES(?,?,?,?,?,?,?,?,?,?)");
   statement << open.grant << open.session << open.region << open.principal << std::uint64_t{open.writable}
-            << open.writer << open.desk << open.pending_generation << open.revoked;
+            << open.writer << open.desk << open.pending_generation << std::uint64_t{open.late}
+            << open.revoked;
   return statement.done();
 }
 
@@ -296,7 +297,7 @@ Result<std::vector<Open>> State::opens() {
   while (BAILEY_TRY(rows.step())) {
     Open open;
     rows >> open.grant >> open.session >> open.region >> open.principal >> open.writable >> open.writer >>
-        open.desk >> open.pending_generation >> open.revoked;
+        open.desk >> open.pending_generation >> open.late >> open.revoked;
     if (open.grant >= BAILEY_GRANT_WORDS) return damaged("opens");
     found.push_back(std::move(open));
   }

@@ -16,7 +16,7 @@ struct sqlite3_stmt;
 
 namespace bailey::broker {
 
-inline constexpr int state_version = 1;
+inline constexpr int state_version = 2;
 
 class State {
  public:

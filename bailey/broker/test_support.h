@@ -18,6 +18,7 @@
 #include <filesystem>
 #include <fstream>
 #include <functional>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <stdexcept>
 #include <string>
@@ -87,14 +88,25 @@ class Client {
     index_file = std::move(fds.at(0));
     index = BAILEY_TRY(Mapping::of_file(index_file.get(), opened.index_bytes,
                                         writable ? Access::read_write : Access::read_only));
+    heard[opened.grant] = opened.grant_value;
     if (!writable) return opened;
     if (opened.copy_index_from) {
       Mapping old = BAILEY_TRY(Mapping::of_file(fds.at(1).get(), opened.index_bytes, Access::read_only));
       std::memcpy(index.data(), old.data(), old.size());
     }
     auto ready = BAILEY_TRY(ask<protocol::IndexReady>(protocol::IndexMapped{opened.grant}));
-    opened.grant_value = ready.grant_value;
+    heard[opened.grant] = opened.grant_value = ready.grant_value;
     return opened;
+  }
+  // Asks what is new; says what came with the answer before.
+  Result<protocol::Attention> attend(std::uint32_t grant) {
+    BAILEY_TRY(send(protocol::Attend{grant, heard[grant]}));
+    return attended(grant);
+  }
+  Result<protocol::Attention> attended(std::uint32_t grant) {
+    auto attention = BAILEY_TRY(receive<protocol::Attention>());
+    heard[grant] = attention.grant_value;
+    return attention;
   }
   // A new segment, mapped and confirmed. The descriptor it came with is in `segment_file`.
   Result<protocol::SegmentRow> create(std::uint32_t grant, std::uint64_t record_bytes = 100) {
@@ -121,7 +133,8 @@ class Client {
   protocol::Welcome welcome;
   Fd page_file;
   Mapping page;
-  std::vector<Fd> fds;  // of the last answer
+  std::vector<Fd> fds;                           // of the last answer
+  std::map<std::uint32_t, std::uint64_t> heard;  // grant values, by grant
   std::uint64_t number = 0;
   Fd index_file, segment_file;
   Mapping index, segment;

@@ -23,6 +23,8 @@ struct Verified {
   bool shows(const Identity& identity) const;
   // "uid 64101, gid 50, key AbCd...": for messages.
   std::string to_string() const;
+
+  bool operator==(const Verified&) const = default;
 };
 
 // The principals that somebody is, in the policy's order.

@@ -53,15 +53,19 @@ void process_rung(const Region& region, bool sealed, bool one_uid, RegionPosture
                        "the last load of every operation is the grant word; hostile code may skip it"});
   out.holds.push_back({"revocation: a hostile writer's later writes count for nothing", Word::broker,
                        "its files are disowned and what lives in them is copied out"});
+  out.holds.push_back({"revocation: nothing new gets into files that a hostile reader holds", Word::broker,
+                       "before it returns, writers have left their segments and the index for new files"});
 
   if (region.mode == Mode::shared)
     out.not_stopped.push_back(
         "Mode shared: all with rw write one index, so each of them can delete or hide entries of others; "
         "none can write into another's records.");
   out.not_stopped.push_back(
-      "A reader whose grant ended keeps what it has copied; hostile code of its own keeps what it has "
-      "mapped, too, and sees "
-      "what is still written into those segments until their writers leave them.");
+      "A reader whose grant ended keeps what it has copied; hostile code of its own keeps what it had mapped "
+      "by "
+      "then, and the memory of it, as long as it lives. A writer that is stopped in the middle of an "
+      "operation for "
+      "longer than it is waited for writes that operation's record where it began.");
 }
 
 void lacking(const Region& region, RegionPosture& out) {

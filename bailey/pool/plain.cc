@@ -5,6 +5,7 @@
 #include <bit>
 #include <cstring>
 #include <unordered_map>
+#include <utility>
 
 #include "bailey/medium/access.h"
 
@@ -27,6 +28,7 @@ struct Header {
   Word membership;  // see Backing
   Word grant;       // one for all; grows with every retired segment and with revocation
   Word revoked;
+  Word leaves;  // how often all writers were told to leave their segments
 };
 
 // A segment slot's entry: state (8 bits) | desk (8) | run (16) | writer (32). A segment larger than one slot
@@ -51,9 +53,19 @@ struct Layout {
   }
 };
 
+void freeze(const Layout& layout, std::uint32_t writer) {
+  for (Word slot = 0; slot < layout.header()->segments_max; ++slot) {
+    Word value = load_acquire(layout.entry(slot));
+    if (writer_of(value) == writer && state_of(value) == open)
+      store_release(layout.entry(slot), entry(frozen, false, run_of(value), writer));
+  }
+  __atomic_fetch_add(&layout.header()->membership, 1, __ATOMIC_SEQ_CST);
+}
+
 class PlainBacking : public Backing {
  public:
-  PlainBacking(std::byte* base, std::uint32_t writer) : layout_{base}, writer_(writer) {}
+  PlainBacking(std::byte* base, std::uint32_t writer)
+      : layout_{base}, writer_(writer), leaves_(load_acquire(&layout_.header()->leaves)) {}
 
   Result<Extent> map(SegmentId id) override {
     if (id == 0 || id > layout_.header()->segments_max) return fail(Code::not_found);
@@ -129,6 +141,12 @@ class PlainBacking : public Backing {
     attention.expected_grant = __atomic_load_n(&layout_.header()->grant, __ATOMIC_SEQ_CST);
     if (load_acquire(&layout_.header()->revoked) != 0)
       return fail(Code::revoked, By::library, "the plain pool was revoked");
+    if (Word leaves = load_acquire(&layout_.header()->leaves);
+        writer_ != 0 && std::exchange(leaves_, leaves) != leaves) {
+      freeze(layout_, writer_);
+      attention.left = true;
+      has_desk_ = false;
+    }
     for (Word slot = 0; slot < layout_.header()->segments_max; ++slot) {
       Word value = load_acquire(layout_.entry(slot));
       if (state_of(value) != open || writer_of(value) != writer_ || writer_ == 0)
@@ -159,6 +177,7 @@ class PlainBacking : public Backing {
 
   Layout layout_;
   std::uint32_t writer_;
+  Word leaves_;  // that this view has heard of
   bool has_desk_ = false;
   // Whose a segment was when it was mapped or created: writer ids are never used again, so they tell one use
   // of a number from the next.
@@ -214,12 +233,7 @@ Result<std::unique_ptr<View>> PlainPool::view(bool writable) {
 
 void PlainPool::writer_died(std::uint32_t writer) {
   Layout layout{base_};
-  for (Word slot = 0; slot < layout.header()->segments_max; ++slot) {
-    Word value = load_acquire(layout.entry(slot));
-    if (writer_of(value) != writer) continue;
-    if (state_of(value) == open)
-      store_release(layout.entry(slot), entry(frozen, false, run_of(value), writer));
-  }
+  freeze(layout, writer);
   // Claims that belong to no segment were left by a death between claim and publication.
   for (Word slot = 0; slot < layout.header()->segments_max; ++slot) {
     Word value = load_acquire(layout.entry(slot));
@@ -230,6 +244,12 @@ void PlainPool::writer_died(std::uint32_t writer) {
     if (state_of(value) == claimed && writer_of(value) == writer) store_release(layout.entry(slot), 0);
   }
   __atomic_fetch_add(&layout.header()->membership, 1, __ATOMIC_SEQ_CST);
+}
+
+void PlainPool::leave() {
+  Header* header = Layout{base_}.header();
+  __atomic_fetch_add(&header->leaves, 1, __ATOMIC_SEQ_CST);
+  __atomic_fetch_add(&header->grant, 1, __ATOMIC_SEQ_CST);
 }
 
 void PlainPool::revoke() {

@@ -39,6 +39,9 @@ class PlainPool {
 
   // What the broker does when a process dies: its segments freeze and its desk no longer counts.
   void writer_died(std::uint32_t writer);
+  // What the broker does when somebody loses the right to read: each writer freezes what it has when it
+  // attends.
+  void leave();
   // What the broker does when a grant ends: every view's current() turns false and attend() says revoked.
   void revoke();
 

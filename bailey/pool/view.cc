@@ -80,6 +80,7 @@ Status View::attend() {
   parts_.expected_grant = attention.expected_grant;
   if (attention.index != nullptr) parts_.index = attention.index;
   for (SegmentId id : attention.gone) forget(id);
+  if (owner_ != nullptr) owner_->attended(attention.left, attention.late);
   return {};
 }
 

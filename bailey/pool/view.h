@@ -8,10 +8,13 @@
 // Invariants
 //  1. Whatever is loaded through a view may have been written by a hostile party: callers get words, and
 //  check.
-//  2. Only segments that this view created are writable, plus the index where the region's mode shares it.
+//  2. Only segments that this view created and has not left are writable, plus the index where the region's
+//  mode
+//     shares it.
 //  3. An operation's last load is `current()`; if it says no, the operation calls `attend()` and, where that
 //     succeeds, starts anew (reads) or stands (writes already published; see attend).
-//  4. An operation's first load is `alive()`: in a forked child it says no, since the child has not the
+//  4. An operation's first load is `alive()`, a writing one's `current()`: in a forked child it says no,
+//  since the child has not the
 //     writable mappings (MADV_DONTFORK) and would fault on the first touch. The operation then returns what
 //     `attend()` says: `forked`. Destructors touch no memory of the pool for the same reason.
 //
@@ -85,6 +88,11 @@ class Backing {
     std::uint64_t expected_grant = 0;
     std::byte* index = nullptr;   // the index to use from now on (mapped by the backing)
     std::vector<SegmentId> gone;  // segments that were retired: the view drops its mappings
+    // The view's own segments are frozen, and among `gone`: what lives in them is read like another's, and
+    // nothing is written into them any more.
+    bool left = false;
+    // Nobody waited for this view: what it published in a shared index since it last was current may be lost.
+    bool late = false;
   };
   virtual Result<Attention> attend() = 0;
   // A writer id that nobody had before, for when the counter of 32 bits is used up.
@@ -105,6 +113,14 @@ class StepHook {
  public:
   virtual ~StepHook() = default;
   virtual void at(Step step) = 0;
+};
+
+// The structure behind a view that writes: it keeps private books of its own segments.
+class Owner {
+ public:
+  virtual ~Owner() = default;
+  // The view is up to date again. `left`: it has no own segments any more.
+  virtual void attended(bool left, bool late) = 0;
 };
 
 struct ViewParts {
@@ -156,6 +172,7 @@ class View {
   Status attend();
   Status renew_writer_id();
 
+  void set_owner(Owner* owner) { owner_ = owner; }
   void set_hook(StepHook* hook) { hook_ = hook; }
   [[gnu::always_inline]] void step(Step step) {
     if (hook_ != nullptr) [[unlikely]]
@@ -177,6 +194,7 @@ class View {
   // forged slot costs one question and not one an operation.
   std::unique_ptr<std::uint64_t[], Free> absent_;
   std::vector<SegmentId> mapped_;  // those of which extents_ has a mapping
+  Owner* owner_ = nullptr;
   StepHook* hook_ = nullptr;
 };
 

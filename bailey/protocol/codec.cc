@@ -290,11 +290,22 @@ Result<Members> take(const wire::Members& from) {
   return to;
 }
 
+void put(wire::Attend& to, const Attend& from) {
+  to.set_grant(from.grant);
+  to.set_heard(from.heard);
+}
+Result<Attend> take(const wire::Attend& from) {
+  BAILEY_TRY(no_unknown_fields(from, "Attend"));
+  return Attend{.grant = BAILEY_TRY(grant(from.grant())), .heard = from.heard()};
+}
+
 void put(wire::Attention& to, const Attention& from) {
   to.set_grant_value(from.grant_value);
   to.set_new_index(from.new_index);
   to.set_index_bytes(from.index_bytes);
   for (std::uint16_t number : from.gone) to.add_gone(number);
+  to.set_leave(from.leave);
+  to.set_late(from.late);
 }
 Result<Attention> take(const wire::Attention& from) {
   BAILEY_TRY(no_unknown_fields(from, "Attention"));
@@ -304,6 +315,8 @@ Result<Attention> take(const wire::Attention& from) {
   to.index_bytes = BAILEY_TRY(within("Attention.index_bytes", from.index_bytes(), to.new_index ? 1 : 0,
                                      to.new_index ? file_bytes_max : 0));
   to.gone = BAILEY_TRY(segment_list("Attention.gone", from.gone(), gone_max));
+  to.leave = from.leave();
+  to.late = from.late();
   return to;
 }
 
@@ -419,7 +432,7 @@ Result<Body> take_body(const wire::Request& from) {
     case wire::Request::kGetMembers:
       return BAILEY_TRY(take_grant<GetMembers>(from.get_members()));
     case wire::Request::kAttend:
-      return BAILEY_TRY(take_grant<Attend>(from.attend()));
+      return BAILEY_TRY(take(from.attend()));
     case wire::Request::kDropped:
       return BAILEY_TRY(take_segments<Dropped>(from.dropped(), gone_max));
     case wire::Request::kFreshWriter:

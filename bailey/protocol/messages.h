@@ -212,14 +212,23 @@ struct Members {
 };
 struct Attend {  // the grant word is not what the session was told
   std::uint32_t grant = 0;
+  // The grant value of the last answer that arrived (Opened, IndexReady or Attention). What an answer said
+  // that did not arrive is said again.
+  std::uint64_t heard = 0;
 
   bool operator==(const Attend&) const = default;
 };
 struct Attention {  // descriptors: with `new_index`, the index
   std::uint64_t grant_value = 0;
+  // To the writer of an exclusive region: to be mapped read-write and confirmed by IndexMapped, and a copy of
+  // the one that it had.
   bool new_index = false;
   std::uint64_t index_bytes = 0;
   std::vector<std::uint16_t> gone;  // retired: unmap them, then say Dropped
+  bool leave = false;  // the session's own segments are frozen: write into them no more, take new ones
+  // It was not waited for: others went on without it. No mapping of a segment is valid any more, and what it
+  // published in a shared index since `heard` may be lost.
+  bool late = false;
 
   bool operator==(const Attention&) const = default;
 };

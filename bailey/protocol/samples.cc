@@ -62,7 +62,7 @@ std::vector<Request> sample_requests() {
       SegmentMapped{.grant = 5, .segment = 65535},
       RetireSegment{.grant = 6, .segment = 1},
       GetMembers{7},
-      Attend{8},
+      Attend{.grant = 8, .heard = 1ull << 34},
       Dropped{.grant = 9, .segments = {2, 3}},
       FreshWriter{10},
       GetStatus{},
@@ -92,7 +92,8 @@ std::vector<Reply> sample_replies() {
   answers.push_back(Segments{.rows = {{1, 4096}, {65535, 1ull << 50}}});
   answers.push_back(SegmentCreated{{17, 8 << 20}});
   answers.push_back(Members{.membership = 99, .desks = {{1, 2}, {0x7fffffff, 65535}}, .frozen = {4, 5}});
-  answers.push_back(Attention{.grant_value = 4, .new_index = true, .index_bytes = 4096, .gone = {6, 7}});
+  answers.push_back(Attention{
+      .grant_value = 4, .new_index = true, .index_bytes = 4096, .gone = {6, 7}, .leave = true, .late = true});
   answers.push_back(Writer{1});
   answers.push_back(Text{"{\"pool\":\t\"main\"}\n"});
   answers.push_back(Done{});

@@ -76,6 +76,7 @@ Result<Region> BrokerBacking::open(const std::shared_ptr<Core>& core, std::strin
   pool::ViewParts parts;
   parts.expected_grant = opened.grant_value;
   BAILEY_TRY(backing->map_index(opened, answered.fds, parts.expected_grant));
+  backing->heard_ = parts.expected_grant;
   parts.index = backing->index_.data();
   parts.index_bytes = opened.index_bytes;
   parts.index_writable = opened.index_writable;
@@ -228,32 +229,58 @@ Result<std::uint32_t> BrokerBacking::fresh_writer_id() {
 // ---------------------------------------------------------------------------------------------
 
 Result<pool::Backing::Attention> BrokerBacking::attend() {
-  auto answered = BAILEY_TRY(ask<protocol::Attention>(protocol::Attend{grant_}));
+  auto answered = BAILEY_TRY(ask<protocol::Attention>(protocol::Attend{grant_, heard_}));
   const protocol::Attention& told = answered.answer;
   Attention attention;
   attention.expected_grant = told.grant_value;
   attention.gone = told.gone;
+  attention.left = told.leave;
+  attention.late = told.late;
   // All that can fail comes first: once a mapping is gone the view must hear of it.
   for (SegmentId id : told.gone)
-    if (own_.contains(id))
+    if (own_.contains(id) && !told.leave)
       return misbehaved(region_, fmt::format("retired segment {}, which is this session's own", id));
   if (told.new_index) {
-    if (told.index_bytes != index_bytes_ || (writable_ && !others_write_index()))
-      return misbehaved(region_, fmt::format("gave a new index of {} bytes in place of {}", told.index_bytes,
-                                             index_bytes_));
-    Mapping fresh = BAILEY_TRY(map_checked(
-        answered.fds.at(0).get(), told.index_bytes, writable_ ? Access::read_write : Access::read_only,
-        others_write_index() ? Sealed::size : Sealed::writes, "new index"));
-    if (writable_) BAILEY_TRY(check_allocated(answered.fds[0].get(), told.index_bytes, "new index"));
-    index_ = std::move(fresh);
+    attention.expected_grant = BAILEY_TRY(take_index(told, answered.fds.at(0)));
     attention.index = index_.data();
   }
-  for (SegmentId id : told.gone) {
+  heard_ = attention.expected_grant;
+  undropped_.insert(undropped_.end(), told.gone.begin(), told.gone.end());
+  // Whoever was not waited for knows nothing of what its mappings are mappings of: numbers are given out
+  // again.
+  if (told.late)
+    for (auto& [id, mapping] : mapped_) attention.gone.push_back(id);
+  if (told.leave)
+    for (auto& [id, mapping] : own_) attention.gone.push_back(id);
+  for (SegmentId id : attention.gone) {
     mapped_.erase(id);
-    undropped_.push_back(id);
+    own_.erase(id);
   }
+  if (told.late || told.leave) members_.reset();
+  fetched_all_ = fetched_all_ && !told.late;
   say_dropped();
   return attention;
+}
+
+// Maps the index that comes in place of the one in use, and confirms it where only this session writes it.
+// The grant value to use from now on.
+Result<std::uint64_t> BrokerBacking::take_index(const protocol::Attention& told, const Fd& file) {
+  bool confirms = writable_ && !others_write_index();
+  if (told.index_bytes != index_bytes_)
+    return misbehaved(
+        region_, fmt::format("gave a new index of {} bytes in place of {}", told.index_bytes, index_bytes_));
+  Sealed final = others_write_index() ? Sealed::size : Sealed::writes;
+  Mapping fresh =
+      BAILEY_TRY(map_checked(file.get(), told.index_bytes, writable_ ? Access::read_write : Access::read_only,
+                             confirms ? Sealed::not_by_now : final, "new index"));
+  if (writable_) BAILEY_TRY(check_allocated(file.get(), told.index_bytes, "new index"));
+  std::uint64_t value = told.grant_value;
+  if (confirms) {
+    value = BAILEY_TRY(ask<protocol::IndexReady>(protocol::IndexMapped{grant_})).answer.grant_value;
+    BAILEY_TRY(check_file(file.get(), told.index_bytes, final, "new index"));
+  }
+  index_ = std::move(fresh);
+  return value;
 }
 
 void BrokerBacking::say_dropped() {

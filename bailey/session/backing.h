@@ -49,6 +49,7 @@ class BrokerBacking : public pool::Backing {
 
   Status check(const protocol::Opened& opened, const table::Geometry& geometry, Access access) const;
   Status map_index(const protocol::Opened& opened, const std::vector<Fd>& fds, std::uint64_t& grant_value);
+  Result<std::uint64_t> take_index(const protocol::Attention& told, const Fd& file);
   Status fetch(std::vector<pool::SegmentId> segments);
   Result<pool::OwnSegment> confirm();
   void say_dropped();
@@ -67,6 +68,7 @@ class BrokerBacking : public pool::Backing {
   bool writable_ = false;
   Mapping index_;
   std::uint64_t index_bytes_ = 0;
+  std::uint64_t heard_ = 0;  // the grant value of the last answer that had one
   std::unordered_map<pool::SegmentId, Mapping>
       mapped_;  // others' segments, also those that no view asked for yet
   std::unordered_map<pool::SegmentId, Mapping> own_;  // created here and not given back

@@ -188,11 +188,13 @@ INSTANTIATE_TEST_SUITE_P(
                })},
         // What changes.
         Broken{"NewIndexOfAnotherSize", attend, "new index", on<Attend>([](World& world, const Request& r) {
-                 world.reply(r.number, protocol::Attention{1, true, 4096, {}}, {world.index.fd.get()});
+                 world.reply(r.number, protocol::Attention{1, true, 4096, {}, false, false},
+                             {world.index.fd.get()});
                })},
         Broken{"NewIndexNotSealed", attend, "lacks seals", on<Attend>([](World& world, const Request& r) {
                  auto file = World::file(world.geometry.index_bytes(), {});
-                 world.reply(r.number, protocol::Attention{1, true, world.geometry.index_bytes(), {}},
+                 world.reply(r.number,
+                             protocol::Attention{1, true, world.geometry.index_bytes(), {}, false, false},
                              {file.fd.get()});
                })},
         // Messages.

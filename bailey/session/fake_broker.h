@@ -131,7 +131,7 @@ class FakeBroker {
       if (std::holds_alternative<protocol::GetMembers>(request.body))
         return reply(number, protocol::Members{page()->regions[1].membership, {}, {7}});
       if (std::holds_alternative<protocol::Attend>(request.body))
-        return reply(number, protocol::Attention{page()->grants[grant].value, false, 0, {}});
+        return reply(number, protocol::Attention{page()->grants[grant].value, false, 0, {}, false, false});
       if (std::holds_alternative<protocol::FreshWriter>(request.body))
         return reply(number, protocol::Writer{10});
       if (std::holds_alternative<protocol::GetStatus>(request.body))

@@ -324,7 +324,8 @@ TEST(Attend, RetiredSegmentsAreUnmappedAndSaidToBe) {
   FakeBroker broker([](World& world, const Request& request) {
     if (is<protocol::Dropped>(request)) count(world);
     if (!is<protocol::Attend>(request)) return false;
-    world.reply(request.number, protocol::Attention{FakeBroker::grant_value + 1, false, 0, {7}});
+    world.reply(request.number,
+                protocol::Attention{FakeBroker::grant_value + 1, false, 0, {7}, false, false});
     return true;
   });
   auto session = Session::connect(options_for(broker)).value();
@@ -338,7 +339,8 @@ TEST(Attend, RetiredSegmentsAreUnmappedAndSaidToBe) {
 TEST(Attend, OnesOwnSegmentIsNotGivenUpForTheBrokersWord) {
   FakeBroker broker([](World& world, const Request& request) {
     if (!is<protocol::Attend>(request)) return false;
-    world.reply(request.number, protocol::Attention{FakeBroker::grant_value + 1, false, 0, {11}});
+    world.reply(request.number,
+                protocol::Attention{FakeBroker::grant_value + 1, false, 0, {11}, false, false});
     return true;
   });
   auto session = Session::connect(options_for(broker)).value();

@@ -75,6 +75,10 @@ Status Writer::move_record(const Block& from, Word place) {
       continue;
     }
     ++counters_.records_moved;
+    if (!view_.current()) [[unlikely]] {
+      unsettled_.push_back(place);
+      return fail(Code::contended);
+    }
     (void)heap_.release(place);
     return {};
   }

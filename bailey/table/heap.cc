@@ -382,4 +382,15 @@ void Heap::forget(pool::SegmentId id) {
     segment_index_[segments_[s].id] = static_cast<std::uint16_t>(s + 1);
 }
 
+void Heap::leave() {
+  for (const Segment& segment : segments_) segment_index_[segment.id] = 0;
+  segments_.clear();
+  for (Class& list : classes_) list = Class{};
+  limbo_.clear();
+  withdrawn_.clear();
+  reserving_ = false;
+  bytes_owned_ = 0;
+  bytes_live_ = 0;
+}
+
 }  // namespace bailey::table

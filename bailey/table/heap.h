@@ -109,6 +109,8 @@ class Heap {
   // Segments of which every page is free, but the first, whose desk is in use. The caller may retire() them.
   std::vector<pool::SegmentId> empty_segments() const;
   void forget(pool::SegmentId id);
+  // Forgets all segments, which belong to nobody now, and with them the desk. Writes nothing.
+  void leave();
 
   // Where this writer's desk is; null before the first segment.
   bailey_desk* desk() const {

@@ -117,14 +117,28 @@ void check(Stage& stage, std::size_t operations_least, std::size_t overlaps_leas
   ::testing::Test::RecordProperty("no_effect", std::to_string(outcomes[Outcome::no_effect]));
 }
 
+// Makes all writers leave their segments now and then, in the middle of what they do.
+class TellToLeave : public Dawdle {
+ public:
+  TellToLeave(unsigned seed, pool::PlainPool* pool) : Dawdle(seed), pool_(pool) {}
+  void at(pool::Step step) override {
+    if (pool_ != nullptr && ++steps_ % 5000 == 0) pool_->leave();
+    Dawdle::at(step);
+  }
+
+ private:
+  pool::PlainPool* pool_;
+  unsigned steps_ = 0;
+};
+
 // All processes at once, each until its recorder is full. In exclusive mode the first writes and the others
 // read.
-void run_random(Stage& stage, bool fill) {
+void run_random(Stage& stage, bool fill, bool leaves = false) {
   std::vector<pid_t> children;
   for (unsigned process = 0; process < stage.options.processes; ++process) {
-    children.push_back(spawn([&stage, process, fill] {
+    children.push_back(spawn([&stage, process, fill, leaves] {
       const bool writes = stage.options.mode == Mode::shared || process == 0;
-      Dawdle dawdle(process + 1);
+      TellToLeave dawdle(process + 1, leaves ? &*stage.pool : nullptr);
       Client client(stage, process, writes, &dawdle);
       if (fill && writes) {
         const unsigned writers = stage.options.mode == Mode::shared ? stage.options.processes : 1;
@@ -145,6 +159,20 @@ TEST(HistoryExclusive, OneWriterAndReadersOnFewKeys) {
   Stage stage({.mode = Mode::exclusive, .processes = 3, .operations_max = 110'000, .keys = 8, .segments = 6});
   run_random(stage, false);
   check(stage, 300'000, 1'000);
+}
+
+// The writer's records lie in segments that it left, and are read, replaced and moved out from there.
+TEST(HistoryExclusive, TheWriterLeavesItsSegments) {
+  Stage stage(
+      {.mode = Mode::exclusive, .processes = 3, .operations_max = 60'000, .keys = 64, .segments = 24});
+  run_random(stage, false, true);
+  check(stage, 170'000, 1'000);
+}
+
+TEST(HistoryShared, AllLeaveTheirSegments) {
+  Stage stage({.processes = 4, .operations_max = 50'000, .keys = 64, .segments = 64});
+  run_random(stage, false, true);
+  check(stage, 190'000, 1'000);
 }
 
 TEST(HistoryExclusive, OneWriterAndReadersOnManyKeys) {

@@ -124,7 +124,8 @@ class Table {
   Status get_many(std::span<Get> gets);
 
   // All return the record's new version. Errors: too_large, quota, no_space, index_full, contended, corrupt,
-  // denied (a read-only view), revoked (the write may or may not have happened), unavailable.
+  // denied (a read-only view), revoked (the write may or may not have happened), unavailable; timed_out where
+  // the process was stopped in the middle for longer than others wait (likewise).
   Result<std::uint64_t> put(std::string_view key, std::string_view value);
   Result<std::uint64_t> insert(std::string_view key,
                                std::string_view value);  // exists where the key is there

@@ -19,7 +19,7 @@ inline constexpr std::size_t limbo_batch =
                                                                     std::string_view value,
                                                                     std::uint64_t expected_version, Home home,
                                                                     std::uint64_t& version) {
-  if (!view_.alive() || heap_.desk() == nullptr || op == Op::erase) [[unlikely]]
+  if (!view_.current() || heap_.desk() == nullptr || op == Op::erase) [[unlikely]]
     return Outcome::again;
   const Index index(view_.index(), geometry_);
   Word* slot = Candidates(index, home).first();
@@ -70,10 +70,12 @@ inline constexpr std::size_t limbo_batch =
     return Outcome::again;
   }
   view_.step(pool::Step::published);
+  withdraw_announcement();
+  if (!view_.current()) [[unlikely]]
+    return stands(seen) ? Outcome::done : Outcome::failed;
   if (seen != 0 && !heap_.release_at_once(seen, cls)) [[unlikely]]
     unlinked(seen);
-  withdraw_announcement();
-  return view_.current() ? Outcome::done : published();
+  return Outcome::done;
 }
 
 }  // namespace bailey::table

@@ -42,7 +42,9 @@ Writer::Writer(pool::View& view, const Geometry& geometry, Counters& counters)
       geometry_(geometry),
       counters_(counters),
       shared_(geometry.mode == Mode::shared),
-      heap_(view, shared_) {}
+      heap_(view, shared_) {
+  view_.set_owner(this);
+}
 
 // ---- versions and announcements
 
@@ -65,6 +67,18 @@ void Writer::unlinked(Word slot) {
 Status Writer::refresh() {
   withdraw_announcement();
   return view_.attend();
+}
+
+void Writer::attended(bool left, bool late) {
+  late_ = late;
+  std::vector<Word> unsettled = std::exchange(unsettled_, {});
+  if (!left) {
+    for (Word slot : unsettled) unlinked(slot);
+    return;
+  }
+  heap_.leave();
+  announced_now_ = 0;
+  bytes_at_last_sweep_ = 0;
 }
 
 // ---- searching
@@ -153,20 +167,14 @@ Writer::Outcome Writer::replace(const Hit& hit, Word desired) {
     store_release(hit.slot, desired);
   }
   view_.step(pool::Step::published);
-  unlinked(hit.seen);
   return Outcome::done;
-}
-
-// If the grant ended meanwhile the caller hears that; whether others saw the write is open then.
-Writer::Outcome Writer::published() {
-  return view_.current() || !keep_failure(view_.attend()) ? Outcome::done : Outcome::failed;
 }
 
 bool Writer::write(Write& write) {
   const Home home = home_of(write.key, geometry_);
-  // Whether the grant and the layout are current is looked at when the key has been searched for; of a forked
-  // child's memory nothing may be touched.
-  if (!view_.alive()) [[unlikely]]
+  // A writer that is to leave its segments must not announce on a desk there, which the search does; of a
+  // forked child's memory nothing may be touched at all.
+  if (!view_.current()) [[unlikely]]
     if (keep_failure(refresh())) return false;
   if (heap_.desk() == nullptr) [[unlikely]]
     if (keep_failure(open_desk())) return false;
@@ -185,7 +193,7 @@ bool Writer::write(Write& write) {
     Hit hit;
     if (!search(home, write.key, hit)) break;
     if (!view_.current()) [[unlikely]] {
-      if (keep_failure(refresh())) break;
+      if (!begin_anew(block)) break;
       continue;
     }
     if (hit.slot != nullptr
@@ -200,7 +208,11 @@ bool Writer::write(Write& write) {
     }
     if (op != Op::erase && block.record == nullptr) {
       std::uint64_t moved = counters_.records_moved;
-      if (!prepare(block, write.key, write.value, write.version)) break;
+      if (!prepare(block, write.key, write.value, write.version)) {
+        // Refused perhaps because the broker did not wait for this session any more.
+        if (view_.current() || failure_.code != Code::contended || !begin_anew(block)) break;
+        continue;
+      }
       // Allocation may have moved records to reclaim space, this one among them, and has used the desk for
       // it.
       if (counters_.records_moved != moved ||
@@ -213,11 +225,37 @@ bool Writer::write(Write& write) {
     if (outcome == Outcome::failed) break;
     if (outcome == Outcome::again) continue;
     withdraw_announcement();
-    return published() == Outcome::done;
+    if (!view_.current()) [[unlikely]]
+      return stands(hit.seen);
+    if (hit.slot != nullptr) unlinked(hit.seen);
+    return true;
   }
   // Nothing changed: the block goes back, and nobody is held up by our desk.
   if (block.record != nullptr) heap_.cancel(block);
   withdraw_announcement();
+  return false;
+}
+
+// In the middle of a write, before it is published: the view is brought up to date, and what was prepared in
+// a segment that was left meanwhile is forgotten.
+bool Writer::begin_anew(OwnBlock& block) {
+  if (keep_failure(refresh())) return false;
+  if (!heap_.owns(block.place)) block = {};
+  return heap_.desk() != nullptr || !keep_failure(open_desk());
+}
+
+// Published, and the view was not current afterwards. If the grant ended meanwhile the caller hears that;
+// whether others saw the write is open then.
+bool Writer::stands(Word replaced) {
+  if (replaced != 0) unsettled_.push_back(replaced);
+  if (keep_failure(view_.attend())) return false;
+  if (!late_) return true;
+  failure_ = fail(Code::timed_out, By::broker,
+                  "the process was stopped in the middle of a write for longer than the others wait, and "
+                  "they went on "
+                  "without it; whether the write happened is open",
+                  "read the key and write again if it is not there")
+                 .error();
   return false;
 }
 
@@ -426,7 +464,7 @@ Status Writer::read_hints() {
       Word place = place_of(load_acquire(&peer.at->hints[peer.hints_read % BAILEY_HINTS]));
       if (!heap_.owns(place)) continue;
       if (busy(medium::load_relaxed(reinterpret_cast<Word*>(heap_.at(place).record)))) continue;
-      if (!BAILEY_TRY(referenced(place))) (void)heap_.release(place);
+      if (!BAILEY_TRY(referenced(place)) && view_.current()) (void)heap_.release(place);
     }
   }
   return {};
@@ -444,7 +482,7 @@ void Writer::sweep() {
   ++counters_.sweeps;
   heap_.for_each_complete([this](Word place) {
     auto live = referenced(place);
-    if (live && !*live) (void)heap_.release(place);
+    if (live && !*live && view_.current()) (void)heap_.release(place);
   });
   bytes_at_last_sweep_ = heap_.bytes_live();
 }

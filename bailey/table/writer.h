@@ -16,6 +16,23 @@
 //  records of one key are never both final. (After Purcell and Harris, "Non-blocking hashtables with open
 //  addressing", 2005, where members, inserters and collisions are told apart in the same way.)
 //
+//  Leaving. When somebody loses the right to read, all writers leave their segments (attended()). A segment
+//  that was left is never written again: it is frozen like a dead writer's, what lives in it is read there,
+//  moved out by whoever needs room, and given back. In this order, each step before the next:
+//   1. the writer withdraws its announcement, the last thing that it writes into what it leaves;
+//   2. it says Attend, between two looks at the index: it holds no slot value that it means to replace, so
+//   that
+//      no announcement has to be carried over;
+//   3. the broker freezes its segments, and its desk counts no more;
+//   4. the writer forgets its books and mappings of them;
+//   5. before its next announcement it takes a segment, whose desk counts from before it is given to anybody.
+//  A record in a segment that was left is not marked busy when it is replaced: readers validate it by its
+//  slot, since its block is never used again.
+//
+//  Freeing. A block is marked busy only once the writer has seen, after its slot was replaced, that its view
+//  is still current. A writer that was stopped in between and not waited for has replaced a slot of an index
+//  that the others have left, and the copy that they use may still lead to the block.
+//
 // Nobody ever waits for another without a bound.
 //
 // Thread safety: one thread.
@@ -30,9 +47,11 @@
 
 namespace bailey::table {
 
-class Writer {
+class Writer : pool::Owner {
  public:
   Writer(pool::View& view, const Geometry& geometry, Counters& counters);
+  Writer(const Writer&) = delete;
+  ~Writer() override { view_.set_owner(nullptr); }
 
   enum class Outcome : std::uint8_t { done, again, failed };
 
@@ -57,8 +76,6 @@ class Writer {
     Word* slot = nullptr;
     Word seen = 0;  // the slot's value, announced in shared mode
     std::uint64_t version = 0;
-    unsigned cls =
-        0;  // of its block, where it is known: then the block is whole and starts where the slot says
   };
 
   // What runs at every write returns words, not Results: an Error is built where there is one, and waits in
@@ -66,7 +83,6 @@ class Writer {
   bool search(const Home& home, std::string_view key, Hit& hit);
   Seen examine(const Word* slot, Word seen, std::string_view key, std::uint64_t& version);
   bool prepare(OwnBlock& block, std::string_view key, std::string_view value, std::uint64_t& version);
-  Outcome published();
   Outcome replace(const Hit& hit, Word desired);
   Outcome insert(const Home& home, Word slot_value, std::string_view key);
   Outcome settle(const Home& home, Word* own_slot, unsigned own_position, Word tentative_value,
@@ -79,6 +95,9 @@ class Writer {
     return true;
   }
   Status refresh();
+  void attended(bool left, bool late) override;
+  bool begin_anew(OwnBlock& block);
+  bool stands(Word replaced);
 
   void announce(Word slot) {
     announced_now_ = place_of(slot);
@@ -122,6 +141,9 @@ class Writer {
   Heap heap_;
   std::uint32_t counter_ = 0;
   Error failure_;
+  bool late_ = false;  // the last attention said so
+  // Slot values that were replaced when the view was not current, and what they led to is not freed yet.
+  std::vector<Word> unsettled_;
   Word announced_now_ = 0;
   std::uint64_t bytes_at_last_sweep_ = 0;
 
