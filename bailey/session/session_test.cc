@@ -352,6 +352,41 @@ TEST(Attend, OnesOwnSegmentIsNotGivenUpForTheBrokersWord) {
   ASSERT_TRUE(table.put("key", "value"));
 }
 
+TEST(Attend, SegmentsThatWereLeftAreReadLikeAnothers) {
+  FakeBroker broker([left = false](World& world, const Request& request) mutable {
+    if (is<protocol::MapSegments>(request)) count(world);
+    if (!is<protocol::Attend>(request) || std::exchange(left, true)) return false;
+    world.reply(request.number,
+                protocol::Attention{FakeBroker::grant_value, false, 0, {}, /*leave=*/true, /*late=*/false});
+    return true;
+  });
+  auto session = Session::connect(options_for(broker)).value();
+  auto table = session.open_table("orders", Access::read_write).value();
+  ASSERT_TRUE(table.put("key", "value"));  // in segment 11
+  ASSERT_TRUE(table.view().attend());
+  EXPECT_EQ(table.view().extent(11).base, nullptr) << "it has no writable mapping of it any more";
+  std::uint64_t asked = broker.seen();
+  EXPECT_FALSE(table.view().find(11)) << "this broker has none for others";
+  EXPECT_GT(broker.seen(), asked) << "it asks for it like for anybody's";
+  ASSERT_TRUE(table.put("other", "value"));
+  EXPECT_NE(table.view().extent(12).base, nullptr) << "a new one is taken";
+}
+
+TEST(Attend, WhoWasLateTrustsNoMapping) {
+  FakeBroker broker([](World& world, const Request& request) {
+    if (!is<protocol::Attend>(request)) return false;
+    world.reply(request.number,
+                protocol::Attention{FakeBroker::grant_value, false, 0, {}, /*leave=*/false, /*late=*/true});
+    return true;
+  });
+  auto session = Session::connect(options_for(broker)).value();
+  auto region = session.open_region("orders", Access::read_only).value();
+  ASSERT_TRUE(region.view->find(7));
+  ASSERT_TRUE(region.view->attend());
+  EXPECT_EQ(region.view->extent(7).base, nullptr);
+  ASSERT_TRUE(region.view->find(7)) << "it maps anew";
+}
+
 // The broker forgets a grant once its holder has heard that it is revoked, and gives the number to the next.
 TEST(Attend, ARevokedTableIsNotMistakenForTheNextOneOfItsNumber) {
   FakeBroker broker([revoked = true](World& world, const Request& request) mutable {

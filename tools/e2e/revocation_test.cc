@@ -397,20 +397,21 @@ TEST_F(Revocation, AnIdleReaderComesBackAfterSegmentsWereRetired) {
   auto alice = session("alice").value();
   auto bob = session("bob").value();
   std::string large(4000, 'x'), value;
+  constexpr int many = 3 * keys_most;  // so that the region is three quarters full
   {
     auto first = alice.open_table("orders", Access::read_write).value();
-    for (int i = 0; i < keys_most; ++i) ASSERT_TRUE(first.put(key_of(i), large));
+    for (int i = 0; i < many; ++i) ASSERT_TRUE(first.put(key_of(i), large));
   }
   auto his = bob.open_table("orders", Access::read_only).value();
   ASSERT_TRUE(his.get(key_of(0), value));
   auto hers = alice.open_table("orders", Access::read_write).value();
   // All that he has mapped is emptied and given back, and he says nothing. The room comes back all the same.
   for (int round = 0; round < 3; ++round)
-    for (int i = 0; i < keys_most; ++i) {
+    for (int i = 0; i < many; ++i) {
       auto put = hers.put(key_of(i), large + std::to_string(round));
       ASSERT_TRUE(put) << round << " " << i << ": " << put.error().to_string();
     }
-  for (int i = 0; i < keys_most; ++i) {
+  for (int i = 0; i < many; ++i) {
     auto got = his.get(key_of(i), value);
     ASSERT_TRUE(got) << got.error().to_string();
     EXPECT_EQ(value, large + "2");
