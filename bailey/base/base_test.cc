@@ -1,6 +1,9 @@
 #include <gtest/gtest.h>
+#include <sched.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+#include <utility>
 
 #include "bailey/base/bytes.h"
 #include "bailey/base/clock.h"
@@ -65,6 +68,40 @@ TEST(Identity, AForkHasItsOwn) {
   int status = 0;
   ASSERT_EQ(waitpid(child, &status, 0), child);
   EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+}
+
+// A process of an inner pid namespace may still see the outer one's /proc, where its own number is another's.
+TEST(Identity, InAnInnerPidNamespaceItIsStillItsOwn) {
+  constexpr int no_namespace = 200;
+  int said[2];
+  ASSERT_EQ(pipe(said), 0);
+  pid_t outer = fork();
+  if (outer == 0) {
+    if (unshare(CLONE_NEWPID) != 0 && unshare(CLONE_NEWUSER | CLONE_NEWPID) != 0) _exit(no_namespace);
+    pid_t inner = fork();  // the first of the namespace: 1 there, as init is here
+    if (inner == 0) {
+      auto ticks = start_ticks_of(getpid());
+      std::uint64_t told[2] = {static_cast<std::uint64_t>(getpid()), ticks.value_or(0)};
+      _exit(write(said[1], told, sizeof told) == sizeof told ? 0 : 1);
+    }
+    // Here it still has the number that fork gave.
+    std::uint64_t told[2] = {0, start_ticks_of(inner).value_or(0)};
+    if (write(said[1], told, sizeof told) != sizeof told) _exit(1);
+    int status = 0;
+    _exit(waitpid(inner, &status, 0) == inner && status == 0 ? 0 : 2);
+  }
+  int status = 0;
+  ASSERT_EQ(waitpid(outer, &status, 0), outer);
+  ASSERT_TRUE(WIFEXITED(status));
+  if (WEXITSTATUS(status) == no_namespace) GTEST_SKIP() << "no pid namespace can be made here";
+  ASSERT_EQ(WEXITSTATUS(status), 0);
+  std::uint64_t inner[2], outside[2];
+  ASSERT_EQ(read(said[0], inner, sizeof inner), static_cast<ssize_t>(sizeof inner));
+  ASSERT_EQ(read(said[0], outside, sizeof outside), static_cast<ssize_t>(sizeof outside));
+  if (inner[0] == 0) std::swap(inner, outside);  // they write in any order
+  EXPECT_EQ(inner[0], 1u);
+  EXPECT_NE(inner[1], 0u);
+  EXPECT_EQ(inner[1], outside[1]);
 }
 
 TEST(Identity, AMissingProcessIsNotFound) {

@@ -39,7 +39,8 @@ Result<std::array<std::uint8_t, 16>> boot_id() {
 }
 
 Result<std::uint64_t> start_ticks_of(pid_t pid) {
-  auto stat = read_file(fmt::format("/proc/{}/stat", pid));
+  // Whether or not /proc is that of this pid namespace, "self" is who asks.
+  auto stat = read_file(pid == ::getpid() ? "/proc/self/stat" : fmt::format("/proc/{}/stat", pid));
   if (!stat) return fail(Code::not_found, By::kernel, fmt::format("there is no process {}", pid));
   // The command's name is in parentheses and may hold anything: count fields after the last one.
   std::size_t at = stat->rfind(')');

@@ -24,7 +24,8 @@ struct ProcessIdentity {
 // This process's own; drawn once, drawn anew after fork. Thread-safe.
 Result<ProcessIdentity> own_identity();
 
-// The start time of a process as this pid namespace sees it; not_found where there is none.
+// The start time of a process, by the number that it has where /proc was mounted, or of this very one;
+// not_found where there is none.
 Result<std::uint64_t> start_ticks_of(pid_t pid);
 
 // The id of this boot of this machine.
