@@ -35,6 +35,7 @@
 #include "bailey/broker/model.h"
 #include "bailey/broker/state.h"
 #include "bailey/crypto/sign.h"
+#include "bailey/medium/allocator.h"
 #include "bailey/medium/file.h"
 #include "bailey/medium/reserve.h"
 #include "bailey/policy/policy.h"
@@ -66,7 +67,8 @@ inline constexpr std::uint32_t requests_of_stranger = 200;  // a second, of a se
 struct Setup {
   protocol::Listener* listener = nullptr;
   ControlPage* control = nullptr;
-  const crypto::SecretKey* key = nullptr;
+  crypto::SecretKey* key = nullptr;
+  medium::Allocator* allocator = nullptr;
   Held* held = nullptr;
   pid_t keeper = 0;
   bool first = false;  // of this keeper: sessions of before are gone, the policy file is applied
@@ -212,6 +214,9 @@ class Broker {
   std::string index_name(std::uint32_t region, std::uint64_t generation) const;
   void make_file(const std::string& name, std::uint64_t bytes, std::optional<Fd> copy_from, std::string what,
                  std::function<void(Result<Fd>)> done);
+  struct Making;
+  Status allocate(std::uint64_t id, Making& making);
+  void allocated(std::uint64_t id);
   Status hold(const std::string& name, int fd);
   void drop_file(const std::string& name);
   std::uint64_t unit(std::uint64_t bytes) const { return round_up(bytes, setup_.place.unit_bytes()); }
@@ -263,9 +268,14 @@ class Broker {
   std::map<SegmentId, Segment> segments_;
 
   struct Making {
+    std::string name, what;
+    std::uint64_t bytes = 0;
+    std::optional<Fd> copy_from;
+    std::function<void(Result<Fd>)> done;
+    Fd file;
     medium::Allocation allocation;
     Loop::Watch watch = 0;
-    std::uint64_t bytes = 0;
+    unsigned tries = 0;
   };
   std::map<std::uint64_t, Making> making_;
   std::uint64_t next_making_ = 0;

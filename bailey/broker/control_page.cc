@@ -4,17 +4,17 @@
 
 #include "bailey/medium/access.h"
 #include "bailey/medium/file.h"
-#include "bailey/medium/reserve.h"
 
 namespace bailey::broker {
 
-Result<ControlPage> ControlPage::create(const Id& pool, std::uint64_t epoch) {
+Result<ControlPage> ControlPage::create(const medium::Allocator& allocator, const Id& pool,
+                                        std::uint64_t epoch) {
   // In memory whatever the pool's medium is: it says what lives now.
   medium::Place memory;
   constexpr std::uint64_t bytes = sizeof(bailey_control);
   static_assert(bytes % 4096 == 0);
   Fd file = BAILEY_TRY(medium::create_file(memory, "bailey-control", bytes));
-  BAILEY_TRY(medium::allocate(memory, file.get(), bytes, "the control page"));
+  BAILEY_TRY(medium::allocate(allocator, memory, file.get(), bytes, "the control page"));
   ControlPage control;
   // Inherited: each broker is a forked child of the keeper, which is who writes.
   control.mapping_ =

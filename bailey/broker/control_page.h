@@ -10,6 +10,7 @@
 #include "bailey/abi/control.h"
 #include "bailey/base/error.h"
 #include "bailey/base/fd.h"
+#include "bailey/medium/allocator.h"
 
 namespace bailey::broker {
 
@@ -18,7 +19,7 @@ using Id = std::array<std::uint8_t, 16>;
 class ControlPage {
  public:
   // A new page, sealed, with all grant words at `epoch` << 32.
-  static Result<ControlPage> create(const Id& pool, std::uint64_t epoch);
+  static Result<ControlPage> create(const medium::Allocator& allocator, const Id& pool, std::uint64_t epoch);
 
   // For sessions: open for reading only.
   int reader() const { return reader_.get(); }

@@ -1,7 +1,5 @@
-// Files being made: asked for, taken by a child that may be killed in our place, then handed to whoever
-// asked.
+// Files being made: their pages are taken by the allocator, then they are handed to whoever asked.
 #include <fmt/format.h>
-#include <sys/epoll.h>
 
 #include "bailey/base/log.h"
 #include "bailey/broker/broker.h"
@@ -17,37 +15,52 @@ std::string Broker::index_name(std::uint32_t region, std::uint64_t generation) c
 // gone.
 void Broker::make_file(const std::string& name, std::uint64_t bytes, std::optional<Fd> copy_from,
                        std::string what, std::function<void(Result<Fd>)> done) {
-  auto started = [&]() -> Result<std::pair<Fd, medium::Allocation>> {
-    BAILEY_TRY(medium::room_for(setup_.place, bytes, promised_, what));
-    Fd file = BAILEY_TRY(medium::create_file(setup_.place, name, bytes));
-    auto allocation = BAILEY_TRY(
-        medium::Allocation::start(setup_.place, file.get(), bytes, copy_from ? copy_from->get() : -1));
-    return std::pair{std::move(file), std::move(allocation)};
-  }();
-  if (!started) return done(std::unexpected(std::move(started).error()));
-
-  std::uint64_t id = ++next_making_;
-  auto file = std::make_shared<Fd>(std::move(started->first));
-  Making& making = making_[id];
-  making.allocation = std::move(started->second);
+  Making making;
+  making.name = name;
+  making.what = std::move(what);
   making.bytes = bytes;
-  auto watch = loop_.watch(making.allocation.pidfd(), EPOLLIN,
-                           [this, id, name, file, what = std::move(what), done](std::uint32_t) {
-                             auto node = making_.extract(id);
-                             Making& made = node.mapped();
-                             loop_.forget(made.watch);
-                             promised_ -= made.bytes;
-                             Status finished = made.allocation.finish(what);
-                             if (finished) return done(std::move(*file));
-                             static_cast<void>(medium::remove_file(setup_.place, name));
-                             done(std::unexpected(std::move(finished).error()));
-                           });
-  if (!watch) {
-    making_.erase(id);
-    return done(std::unexpected(std::move(watch).error()));
+  making.copy_from = std::move(copy_from);
+  std::uint64_t id = ++next_making_;
+  auto started = [&]() -> Status {
+    BAILEY_TRY(medium::room_for(setup_.place, bytes, promised_, making.what));
+    making.file = BAILEY_TRY(medium::create_file(setup_.place, name, bytes));
+    return allocate(id, making);
+  }();
+  if (!started) {
+    if (making.file) static_cast<void>(medium::remove_file(setup_.place, name));
+    return done(std::unexpected(std::move(started).error()));
   }
-  making.watch = *watch;
+  making.done = std::move(done);
   promised_ += bytes;
+  making_.emplace(id, std::move(making));
+}
+
+Status Broker::allocate(std::uint64_t id, Making& making) {
+  making.allocation =
+      BAILEY_TRY(medium::Allocation::start(setup_.allocator->line(), setup_.place, making.file.get(),
+                                           making.bytes, making.copy_from ? making.copy_from->get() : -1));
+  making.watch =
+      BAILEY_TRY(loop_.watch(making.allocation.fd(), 0, [this, id](std::uint32_t) { allocated(id); }));
+  ++making.tries;
+  return {};
+}
+
+void Broker::allocated(std::uint64_t id) {
+  constexpr unsigned tries_max = 3;
+  auto node = making_.extract(id);
+  Making& making = node.mapped();
+  loop_.forget(std::exchange(making.watch, 0));
+  Status finished = making.allocation.finish(making.what);
+  // An allocator that dies takes the request along that it has just heard.
+  if (!finished && finished.error().code == Code::unavailable && making.tries < tries_max &&
+      (finished = allocate(id, making))) {
+    making_.insert(std::move(node));
+    return;
+  }
+  promised_ -= making.bytes;
+  if (finished) return making.done(std::move(making.file));
+  static_cast<void>(medium::remove_file(setup_.place, making.name));
+  making.done(std::unexpected(std::move(finished).error()));
 }
 
 // A pool in files has them on disk; one in memory has them at the keeper.

@@ -18,6 +18,9 @@ namespace bailey::broker {
 namespace {
 
 constexpr std::uint64_t janitor_pause_ns = 1'000'000'000;
+// If the allocator died of a shortage, the shortage has this long to pass: to start the next one, the keeper
+// makes itself the first to be killed for a moment.
+constexpr std::uint64_t allocator_pause_ns = 200'000'000;
 
 sigset_t our_signals() {
   sigset_t signals;
@@ -82,6 +85,7 @@ Status Keeper::start_broker() {
   broker_ = BAILEY_TRY(fork_child([this, end = &theirs] {
     line_.close();
     signals_.reset();
+    setup_.allocator->only_ask();
     auto served = Broker::run(setup_, Hold(std::move(*end)));
     if (!served) log::error("broker", "{}", served.error().to_string());
     return served ? 0 : 1;
@@ -96,11 +100,8 @@ void Keeper::start_janitor() {
     ::prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (::getppid() != setup_.keeper) return 1;
     // A session like any other has nothing of the pool but what it is given.
-    held_.clear();
-    *setup_.control = ControlPage();
-    protocol::Listener closed = std::move(*setup_.listener);
-    line_.close();
-    signals_.reset();
+    forget_pool();
+    *setup_.allocator = medium::Allocator();
     ::sigprocmask(SIG_SETMASK, &before_, nullptr);
     return options_.janitor(running_.socket_path);
   });
@@ -108,6 +109,24 @@ void Keeper::start_janitor() {
     janitor_ = std::move(*started);
   else
     log::warning("broker", "the janitor could not be started: {}", started.error().to_string());
+}
+
+void Keeper::start_allocator() {
+  medium::Allocator& allocator = *setup_.allocator;
+  if (allocator.pid() > 0 || monotonic_ns() < allocator_at_ns_) return;
+  allocator_at_ns_ = monotonic_ns() + allocator_pause_ns;
+  if (auto started = allocator.restart([this] { forget_pool(); }); !started)
+    log::error("broker", "there is no allocator; files wait for the next: {}", started.error().to_string());
+}
+
+// In a child that is no broker: gives up what the keeper holds, but for the way to the allocator.
+void Keeper::forget_pool() {
+  held_.clear();
+  *setup_.control = ControlPage();
+  protocol::Listener closed = std::move(*setup_.listener);
+  crypto::SecretKey wiped = std::move(*setup_.key);
+  line_.close();
+  signals_.reset();
 }
 
 void Keeper::take_messages() {
@@ -167,12 +186,13 @@ Status Keeper::run() {
   BAILEY_TRY(block_signals());
   BAILEY_TRY(start_broker());
   for (;;) {
-    std::array<pollfd, 4> ready{{{signals_.get(), POLLIN, 0},
+    std::array<pollfd, 5> ready{{{signals_.get(), POLLIN, 0},
                                  {line_.fd(), POLLIN, 0},
                                  {broker_.pidfd.get(), POLLIN, 0},
-                                 {janitor_.pidfd.get(), POLLIN, 0}}};
-    bool janitor_waits = options_.janitor && janitor_.pid < 0 && ready_;
-    if (::poll(ready.data(), ready.size(), janitor_waits ? 100 : -1) < 0 && errno != EINTR)
+                                 {janitor_.pidfd.get(), POLLIN, 0},
+                                 {setup_.allocator->pidfd(), POLLIN, 0}}};
+    bool somebody_waits = (options_.janitor && janitor_.pid < 0 && ready_) || setup_.allocator->pid() < 0;
+    if (::poll(ready.data(), ready.size(), somebody_waits ? 100 : -1) < 0 && errno != EINTR)
       return fail_os(errno, "poll failed");
     take_messages();
     if (ready[2].revents != 0) BAILEY_TRY(broker_died());
@@ -180,12 +200,17 @@ Status Keeper::run() {
       ::waitpid(std::exchange(janitor_.pid, -1), nullptr, 0);
       janitor_.pidfd.reset();
     }
+    if (ready[4].revents != 0) {
+      log::warning("broker", "the allocator died {}; the next one takes over", setup_.allocator->reap());
+      allocator_at_ns_ = monotonic_ns() + allocator_pause_ns;
+    }
     signalfd_siginfo signal;
     while (::read(signals_.get(), &signal, sizeof signal) == sizeof signal) {
       if (signal.ssi_signo == SIGTERM || signal.ssi_signo == SIGINT) return {};
       if (signal.ssi_signo == SIGHUP && broker_.pid > 0) ::kill(broker_.pid, SIGHUP);
     }
     start_janitor();
+    start_allocator();
   }
 }
 

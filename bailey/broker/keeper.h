@@ -32,6 +32,8 @@ class Keeper {
   Status block_signals();
   Status start_broker();
   void start_janitor();
+  void start_allocator();
+  void forget_pool();
   Result<Child> fork_child(const std::function<int()>& body);
   void take_messages();
   void on_message(protocol::Received received);
@@ -47,7 +49,8 @@ class Keeper {
   Held held_;
   Child broker_;
   Child janitor_;
-  std::uint64_t janitor_at_ns_ = 0;  // not sooner
+  std::uint64_t janitor_at_ns_ = 0;    // not sooner
+  std::uint64_t allocator_at_ns_ = 0;  // likewise
   protocol::Connection line_;
   std::deque<std::uint64_t> deaths_ns_;
   bool told_ready_ = false;

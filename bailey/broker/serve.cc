@@ -71,6 +71,8 @@ Result<medium::Place> place_of(const policy::MediumSpec& spec) {
 }  // namespace
 
 Status serve_until_stopped(const ServeOptions& options) {
+  // Before there is a secret, and while this process may still open its own oom_score_adj.
+  medium::Allocator allocator = BAILEY_TRY(medium::Allocator::start());
   if (::prctl(PR_SET_DUMPABLE, 0) != 0) return fail_os(errno, "could not make the broker non-dumpable");
   raise_descriptor_limit();
   policy::Policy policy = BAILEY_TRY(read_policy(options.policy_file));
@@ -97,10 +99,11 @@ Status serve_until_stopped(const ServeOptions& options) {
   Id unknown{};
   std::uint32_t start = 0;  // so that a value of before is not met again
   random_bytes(&start, sizeof start);
-  ControlPage control = BAILEY_TRY(ControlPage::create(unknown, start));
+  ControlPage control = BAILEY_TRY(ControlPage::create(allocator, unknown, start));
   setup.listener = &listener;
   setup.control = &control;
   setup.key = &key;
+  setup.allocator = &allocator;
 
   Running running;
   running.socket_path = path;

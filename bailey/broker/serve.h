@@ -5,6 +5,9 @@
 // sessions. It gives up after `deaths_max` deaths within `deaths_window_ns`. When the keeper dies, its
 // children die with it, and so does a pool in memory.
 //
+// First of all it starts the allocator (medium/allocator.h), for which its process has to be dumpable, as
+// programs are when they are started; then it makes itself non-dumpable.
+//
 // Process safety: one keeper a socket; a second one is refused, naming the first. For a single-threaded
 // program: it forks and waits for its children. Blocks SIGTERM, SIGINT, SIGHUP and SIGCHLD while it runs.
 #pragma once

@@ -175,6 +175,18 @@ class Process {
   pid_t pid;
 };
 
+// A child of this process that is not that one; 0: there is none. A keeper without a janitor has its broker
+// and its allocator, which has a worker.
+inline pid_t child_of(pid_t parent, pid_t but) {
+  for (auto& entry : std::filesystem::directory_iterator("/proc")) {
+    pid_t pid = std::atoi(entry.path().filename().c_str());
+    std::ifstream status(entry.path() / "status");
+    for (std::string line; pid > 0 && pid != but && std::getline(status, line);)
+      if (line == fmt::format("PPid:\t{}", parent)) return pid;
+  }
+  return 0;
+}
+
 // A pipe on which one side says words to the other.
 struct Words {
   Words() { EXPECT_EQ(::pipe2(ends, O_CLOEXEC), 0); }
@@ -212,7 +224,7 @@ class BrokerTest : public ::testing::Test {
   void write_policy(const std::string& text) const { std::ofstream(policy_file_) << text; }
   // Starts it and waits until it is ready; `before` runs in the keeper first.
   void serve(const std::string& policy, const std::function<void()>& before = {},
-             std::function<int(const std::string&)> janitor = {}) {
+             std::function<int(const std::string&)> janitor = {}, const std::string& key_file = {}) {
     write_policy(policy);
     Words ready;
     std::uint64_t start = monotonic_ns();
@@ -222,6 +234,7 @@ class BrokerTest : public ::testing::Test {
       options.policy_file = policy_file_;
       options.socket_path = socket_;
       options.audit_file = folder_ + "/audit.log";
+      options.key_file = key_file;
       options.janitor = std::move(janitor);
       options.ready = [&](const Running& running) {
         EXPECT_EQ(::write(ready.ends[1], &running.broker, sizeof running.broker),

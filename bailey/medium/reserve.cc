@@ -1,22 +1,12 @@
 #include "bailey/medium/reserve.h"
 
-#include <fcntl.h>
 #include <fmt/format.h>
 #include <linux/magic.h>
-#include <linux/mempolicy.h>
-#include <signal.h>
-#include <sys/mman.h>
-#include <sys/prctl.h>
 #include <sys/statfs.h>
-#include <sys/syscall.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include <algorithm>
-#include <array>
 #include <cerrno>
 #include <charconv>
-#include <cstring>
 #include <optional>
 #include <sstream>
 #include <vector>
@@ -188,60 +178,6 @@ Result<Room> file_room(const Place& place, const std::string& root) {
   return room;
 }
 
-// Exit statuses of the child: 0, or errno, which is below 200 on Linux.
-constexpr int exit_of_numa = 250;
-
-// A process that made itself non-dumpable has a /proc/self that belongs to root. A forked child of it may
-// have its own back for this one write: it holds nothing open but the two files by then.
-int open_own_score() {
-  constexpr const char* path = "/proc/self/oom_score_adj";
-  int score = ::open(path, O_WRONLY | O_CLOEXEC);
-  if (score >= 0 || errno != EACCES) return score;
-  ::prctl(PR_SET_DUMPABLE, 1);
-  score = ::open(path, O_WRONLY | O_CLOEXEC);
-  int os = errno;
-  ::prctl(PR_SET_DUMPABLE, 0);
-  errno = os;
-  return score;
-}
-
-// Closes all descriptors but two.
-void keep_only(int a, int b) {
-  unsigned low = static_cast<unsigned>(std::min(a, b)), high = static_cast<unsigned>(std::max(a, b));
-  if (b < 0) low = high;
-  if (low > 0) ::syscall(SYS_close_range, 0, low - 1, 0);
-  if (high > low + 1) ::syscall(SYS_close_range, low + 1, high - 1, 0);
-  ::syscall(SYS_close_range, high + 1, ~0u, 0);
-}
-
-int copy(int to, int from, std::uint64_t bytes) {
-  void* target = ::mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, to, 0);
-  void* source = ::mmap(nullptr, bytes, PROT_READ, MAP_SHARED, from, 0);
-  if (target == MAP_FAILED || source == MAP_FAILED) return errno;
-  std::memcpy(target, source, bytes);
-  return 0;
-}
-
-// Runs in the child: only system calls, since the parent's heap may be in any state.
-[[noreturn]] void take_pages(int fd, std::uint64_t bytes, int numa, int copy_from) {
-  ::prctl(PR_SET_PDEATHSIG, SIGKILL);
-  keep_only(fd, copy_from);
-  int score = open_own_score();
-  if (score < 0 || ::write(score, "1000", 4) != 4) ::_exit(errno);
-  if (numa >= 0) {
-    std::array<unsigned long, 16> nodes{};
-    constexpr unsigned bits = 8 * sizeof(unsigned long);
-    nodes[static_cast<unsigned>(numa) / bits] = 1ul << (static_cast<unsigned>(numa) % bits);
-    if (::syscall(SYS_set_mempolicy, MPOL_BIND, nodes.data(), nodes.size() * bits) != 0)
-      ::_exit(exit_of_numa);
-  }
-  int failed;
-  do failed = ::fallocate(fd, 0, 0, static_cast<off_t>(bytes));
-  while (failed != 0 && errno == EINTR);
-  if (failed != 0) ::_exit(errno);
-  ::_exit(copy_from >= 0 ? copy(fd, copy_from, bytes) : 0);
-}
-
 }  // namespace
 
 Result<Room> room_at(const Place& place, const std::string& root) {
@@ -264,76 +200,6 @@ Status room_for(const Place& place, std::uint64_t bytes, std::uint64_t promised,
               fmt::format("{} needs {} bytes; {} leaves {}, {} are missing", what, bytes, room.limit, left,
                           bytes - left),
               "free memory, raise the limit, or make the region smaller");
-}
-
-Allocation::Allocation(Allocation&& other) noexcept
-    : child_(std::exchange(other.child_, -1)), pidfd_(std::move(other.pidfd_)), bytes_(other.bytes_) {}
-
-Allocation& Allocation::operator=(Allocation&& other) noexcept {
-  if (this != &other) {
-    end();
-    child_ = std::exchange(other.child_, -1);
-    pidfd_ = std::move(other.pidfd_);
-    bytes_ = other.bytes_;
-  }
-  return *this;
-}
-
-Allocation::~Allocation() { end(); }
-
-void Allocation::end() {
-  if (child_ < 0) return;
-  ::kill(child_, SIGKILL);
-  while (::waitpid(child_, nullptr, 0) < 0 && errno == EINTR) {}
-  child_ = -1;
-}
-
-Result<Allocation> Allocation::start(const Place& place, int fd, std::uint64_t bytes, int copy_from) {
-  Allocation allocation;
-  allocation.bytes_ = bytes;
-  int numa = place.numa && place.kind != Kind::file ? static_cast<int>(*place.numa) : -1;
-  pid_t child = ::fork();
-  if (child < 0) return fail_os(errno, "could not start the process that allocates memory");
-  if (child == 0) take_pages(fd, bytes, numa, copy_from);
-  allocation.child_ = child;
-  // The child is ours and unreaped, so its pid is its own.
-  allocation.pidfd_ = Fd(static_cast<int>(::syscall(SYS_pidfd_open, child, 0)));
-  if (!allocation.pidfd_) return fail_os(errno, "could not watch the process that allocates memory");
-  return allocation;
-}
-
-Status Allocation::finish(const std::string& what) {
-  BAILEY_ASSERT(child_ > 0);
-  int status = 0;
-  pid_t waited;
-  do waited = ::waitpid(child_, &status, 0);
-  while (waited < 0 && errno == EINTR);
-  child_ = -1;
-  if (waited < 0) return fail_os(errno, "could not wait for the process that allocates memory");
-  if (WIFEXITED(status) && WEXITSTATUS(status) == 0) return {};
-  if (WIFSIGNALED(status))
-    return fail(
-        Code::no_space, By::kernel,
-        fmt::format("{} needs {} bytes; the kernel ran short of memory and ended the process that took "
-                    "them (signal {})",
-                    what, bytes_, WTERMSIG(status)),
-        "free memory or raise the cgroup's limit");
-  int os = WEXITSTATUS(status);
-  if (os == ENOSPC || os == ENOMEM || os == EDQUOT || os == EFBIG)
-    return std::unexpected(Error{Code::no_space, By::kernel, os,
-                                 fmt::format("{} needs {} bytes; there are not so many left", what, bytes_),
-                                 "free memory or disk, or make the region smaller"});
-  if (os == exit_of_numa)
-    return fail(Code::unsupported, By::kernel,
-                "the kernel gives this process no memory of the node asked for",
-                "look at the cpuset of its cgroup, or leave numa= out");
-  return fail_os(os, fmt::format("could not allocate {} bytes for {}", bytes_, what));
-}
-
-Status allocate(const Place& place, int fd, std::uint64_t bytes, const std::string& what) {
-  BAILEY_TRY(room_for(place, bytes, 0, what));
-  auto allocation = BAILEY_TRY(Allocation::start(place, fd, bytes));
-  return allocation.finish(what);
 }
 
 }  // namespace bailey::medium

@@ -47,7 +47,6 @@ class Courtyard {
   }
 
   const std::vector<FileTarget>& files() const { return files_; }
-  // pid 0: one that is there for moments only, which it takes one who may trace to catch.
   const std::vector<ProcessTarget>& processes() const { return processes_; }
 
  private:
@@ -194,18 +193,20 @@ class Courtyard {
     processes_.push_back({"session", session_->pid});
   }
 
-  // A child of the broker that takes a file's pages, stopped where it is most open to others of its uid:
-  // where the kernel lets them attach, or, where it never does, before it takes the pages.
+  // A worker of the allocator, which takes a file's pages, stopped where it is most open to others of its
+  // uid: where the kernel lets them attach, or, where it never does, before it takes the pages. Who may not
+  // trace it has it as it waits for a request.
   void catch_allocation() {
-    ProcessTarget& target = processes_.emplace_back("broker's child that allocates", 0);
-    if (::ptrace(PTRACE_SEIZE, broker_, nullptr, PTRACE_O_TRACEFORK | PTRACE_O_TRACESYSGOOD) != 0) return;
+    pid_t allocator = broker::child_of(keeper_->pid, broker_), pid = 0;
+    must(allocator > 0, "an allocator");
+    broker::wait_until([&] { return (pid = broker::child_of(allocator, 0)) != 0; });
+    must(pid > 0, "its worker");
+    processes_.push_back({"allocator", allocator});
+    processes_.push_back({"allocator's worker", pid});
+    if (::ptrace(PTRACE_SEIZE, pid, nullptr, PTRACE_O_TRACESYSGOOD) != 0) return;
+    must(::ptrace(PTRACE_INTERRUPT, pid, nullptr, nullptr) == 0, "a worker that is stopped");
     must(shared_writer_->send(protocol::CreateSegment{shared_grant_, 100}).has_value(), "a request");
     int status = 0;
-    must(::waitpid(broker_, &status, __WALL) == broker_ && status >> 16 == PTRACE_EVENT_FORK, "its child");
-    unsigned long child = 0;
-    must(::ptrace(PTRACE_GETEVENTMSG, broker_, nullptr, &child) == 0, "its child's pid");
-    must(::ptrace(PTRACE_DETACH, broker_, nullptr, nullptr) == 0, "a broker that goes on");
-    auto pid = static_cast<pid_t>(child);
     for (;;) {
       must(::waitpid(pid, &status, __WALL) == pid && WIFSTOPPED(status), "an allocation that goes on");
       struct stat about;
@@ -220,7 +221,6 @@ class Courtyard {
     }
     must(::kill(pid, SIGSTOP) == 0 && ::ptrace(PTRACE_DETACH, pid, nullptr, nullptr) == 0,
          "an allocation that stops");
-    target.pid = pid;
   }
 
   std::string socket() const { return folder_ + "/broker.sock"; }
