@@ -44,6 +44,7 @@ void add_bench(CLI::App& app, int& status) {
       ->type_name("NAME");
   add_reach_options(command, options->reach);
   on_run(command, status, [options] { return bench::run_table_bench(options->table, {brokered(options)}); });
+  add_bench_open(*bench, status);
 }
 
 }  // namespace bailey::tools
