@@ -2,11 +2,14 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
+
+#include "bailey/base/clock.h"
 
 namespace bailey {
 
@@ -57,6 +60,16 @@ Result<std::size_t> file_bytes(int fd) {
   struct stat about;
   if (::fstat(fd, &about) != 0) return fail_os(errno, "could not ask the size of a file");
   return static_cast<std::size_t>(about.st_size);
+}
+
+bool lock_file(int fd) {
+  constexpr std::uint64_t patience_ns = 1'000'000'000;
+  constexpr timespec pause{0, 5'000'000};
+  for (const std::uint64_t until = monotonic_ns() + patience_ns; ::flock(fd, LOCK_EX | LOCK_NB) != 0;) {
+    if (errno != EWOULDBLOCK || monotonic_ns() > until) return false;
+    ::nanosleep(&pause, nullptr);
+  }
+  return true;
 }
 
 Result<std::string> read_file(const std::string& path, std::size_t bytes_max) {

@@ -80,6 +80,11 @@ class Mapping {
 // The size of the file behind `fd`, in bytes.
 Result<std::size_t> file_bytes(int fd);
 
+// Takes the lock of a file for this open file description, which forked children share. Waits up to a second
+// for it: a process that was killed holds its locks until the kernel has taken it down. False, with errno
+// (EWOULDBLOCK), where somebody has it still.
+bool lock_file(int fd);
+
 // The whole of a small file, at most `bytes_max`; error too_large beyond.
 Result<std::string> read_file(const std::string& path, std::size_t bytes_max = 1 << 20);
 

@@ -2,7 +2,6 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
-#include <sys/file.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -88,7 +87,7 @@ Status serve_until_stopped(const ServeOptions& options) {
   std::string folder = setup.durable ? setup.place.folder : path + ".state";
   BAILEY_TRY(own_folder(folder));
   Fd lock(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
-  if (!lock || ::flock(lock.get(), LOCK_EX | LOCK_NB) != 0)
+  if (!lock || !lock_file(lock.get()))
     return fail(Code::busy, By::broker, fmt::format("another broker serves the pool in {}", folder),
                 "stop it first, or name another pool");
   setup.state_path = folder + "/state.db";

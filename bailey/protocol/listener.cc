@@ -1,6 +1,5 @@
 #include <fcntl.h>
 #include <fmt/format.h>
-#include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -98,7 +97,7 @@ Result<Fd> take_lock(const std::string& path) {
   for (int attempt = 0; attempt < lock_attempts_max; ++attempt) {
     Fd lock(::open(lock_path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
     if (!lock) return fail_os(errno, fmt::format("could not open {}", lock_path));
-    if (::flock(lock.get(), LOCK_EX | LOCK_NB) != 0) {
+    if (!lock_file(lock.get())) {
       if (errno != EWOULDBLOCK) return fail_os(errno, fmt::format("could not lock {}", lock_path));
       long pid = listener_at(path);
       if (pid <= 0) {
