@@ -52,11 +52,18 @@ Result<std::shared_ptr<Core>> Core::connect(const Options& options) {
   if (!options.key_file.empty()) core->key_ = BAILEY_TRY(crypto::read_secret_key(options.key_file));
   if (!options.broker_key.empty())
     core->broker_key_ = BAILEY_TRY(crypto::parse_public_key(options.broker_key));
-  auto shaken = core->handshake(core->deadline());
-  if (shaken) return core;
-  // A broker that never answers and one that goes away in the middle are the same to the caller.
-  if (shaken.error().code == Code::timed_out || shaken.error().code == Code::closed) return core->away();
-  return std::unexpected(std::move(shaken).error());
+  // A broker that goes away in the middle comes back, or another answers in its place; one that never
+  // answers, or hangs up whenever it is asked, is away. Where nobody listens nobody is waited for.
+  std::uint64_t until = core->deadline();
+  for (std::uint64_t wait = millisecond;; wait = std::min(wait * 2, 20 * millisecond)) {
+    auto shaken = core->handshake(until);
+    if (shaken) return core;
+    core->connection_.close();
+    if (shaken.error().code == Code::timed_out) return core->away();
+    if (shaken.error().code != Code::closed) return std::unexpected(std::move(shaken).error());
+    if (monotonic_ns() + wait >= until) return core->away();
+    pause_for(wait);
+  }
 }
 
 Status Core::handshake(std::uint64_t deadline_ns) {
