@@ -153,6 +153,7 @@ void Keeper::on_message(protocol::Received received) {
     failed_ = text;
   } else if (word == "ready") {
     ready_ = true;
+    ready_at_ns_ = monotonic_ns();
     running_.broker = broker_.pid;
     if (!std::exchange(told_ready_, true) && options_.ready) options_.ready(running_);
   } else {
@@ -170,15 +171,15 @@ Status Keeper::broker_died() {
   if (!told_ready_)
     return fail(Code::unavailable, By::broker,
                 failed_.empty() ? fmt::format("the broker died {} while it started", how) : failed_);
-  std::uint64_t now = monotonic_ns();
-  deaths_ns_.push_back(now);
-  while (deaths_ns_.size() > deaths_max) deaths_ns_.pop_front();
-  log::warning("broker", "broker {} died {}; the next one takes over", pid, how);
-  if (deaths_ns_.size() == deaths_max && now - deaths_ns_.front() < deaths_window_ns)
+  const bool served = ready_ && monotonic_ns() - ready_at_ns_ >= served_ns;
+  deaths_in_a_row_ = served ? 0 : deaths_in_a_row_ + 1;
+  if (deaths_in_a_row_ == deaths_max)
     return fail(
         Code::unavailable, By::broker,
-        fmt::format("the broker died {} times within {} s, the last time {}{}{}; the pool is given up",
-                    deaths_max, deaths_window_ns / 1'000'000'000, how, failed_.empty() ? "" : ": ", failed_));
+        fmt::format("the broker died {} times in a row and never served for {} s, the last time {}{}{}; "
+                    "the pool is given up",
+                    deaths_max, served_ns / 1'000'000'000, how, failed_.empty() ? "" : ": ", failed_));
+  log::warning("broker", "broker {} died {}; the next one takes over", pid, how);
   return start_broker();
 }
 

@@ -7,7 +7,6 @@
 #include <signal.h>
 #include <sys/types.h>
 
-#include <deque>
 #include <optional>
 
 #include "bailey/broker/broker.h"
@@ -52,9 +51,10 @@ class Keeper {
   std::uint64_t janitor_at_ns_ = 0;    // not sooner
   std::uint64_t allocator_at_ns_ = 0;  // likewise
   protocol::Connection line_;
-  std::deque<std::uint64_t> deaths_ns_;
+  unsigned deaths_in_a_row_ = 0;
   bool told_ready_ = false;
   bool ready_ = false;  // the present broker is
+  std::uint64_t ready_at_ns_ = 0;
   std::string failed_;
 };
 
