@@ -147,16 +147,23 @@ inline std::uint64_t wait_until(const std::function<bool()>& done) {
   return monotonic_ns() - start;
 }
 
-// A child process: runs `work` and says its exit status. Killed when it goes, unless it ended.
+// A child process: runs `work` and says its exit status. Killed when it goes, unless it ended; ends by itself
+// where nobody does.
 class Process {
  public:
-  explicit Process(const std::function<int()>& work) {
+  explicit Process(const std::function<int()>& work, unsigned seconds_most = 100) {
     std::fflush(nullptr);
     pid = ::fork();
     if (pid != 0) return;
     ::prctl(PR_SET_PDEATHSIG, SIGKILL);
-    ::alarm(100);
-    ::_exit(work());
+    ::alarm(seconds_most);
+    int status = 99;
+    try {
+      status = work();
+    } catch (const std::exception& thrown) {
+      fmt::print(stderr, "child: {}\n", thrown.what());
+    }
+    ::_exit(status);
   }
   Process(Process&& other) noexcept : pid(std::exchange(other.pid, -1)) {}
   ~Process() {
@@ -205,6 +212,34 @@ struct Words {
   int ends[2];
 };
 
+// A keeper and its broker in processes of their own. `before` runs in the keeper first. Throws where it is
+// not ready after 20 s.
+struct Served {
+  explicit Served(ServeOptions options, const std::function<void()>& before = {},
+                  unsigned seconds_most = 100) {
+    Words ready;
+    const std::uint64_t start = monotonic_ns();
+    keeper = std::make_unique<Process>(
+        [&] {
+          if (before) before();
+          options.ready = [&](const Running& running) {
+            if (::write(ready.ends[1], &running.broker, sizeof running.broker) < 0) ::_exit(98);
+          };
+          return broker::serve(options);
+        },
+        seconds_most);
+    ::close(std::exchange(ready.ends[1], -1));  // so that its end is heard
+    pollfd told{ready.ends[0], POLLIN, 0};
+    if (::poll(&told, 1, 20'000) != 1) throw std::runtime_error("the broker is not ready after 20 s");
+    if (::read(ready.ends[0], &broker, sizeof broker) != static_cast<ssize_t>(sizeof broker))
+      throw std::runtime_error("the broker did not come up");
+    ready_ns = monotonic_ns() - start;
+  }
+  std::unique_ptr<Process> keeper;
+  pid_t broker = 0;  // the first one
+  std::uint64_t ready_ns = 0;
+};
+
 // A broker on a socket of its own; the tests run as one uid, which the policy calls alice.
 class BrokerTest : public ::testing::Test {
  protected:
@@ -226,26 +261,16 @@ class BrokerTest : public ::testing::Test {
   void serve(const std::string& policy, const std::function<void()>& before = {},
              std::function<int(const std::string&)> janitor = {}, const std::string& key_file = {}) {
     write_policy(policy);
-    Words ready;
-    std::uint64_t start = monotonic_ns();
-    keeper_ = std::make_unique<Process>([&] {
-      if (before) before();
-      ServeOptions options;
-      options.policy_file = policy_file_;
-      options.socket_path = socket_;
-      options.audit_file = folder_ + "/audit.log";
-      options.key_file = key_file;
-      options.janitor = std::move(janitor);
-      options.ready = [&](const Running& running) {
-        EXPECT_EQ(::write(ready.ends[1], &running.broker, sizeof running.broker),
-                  static_cast<ssize_t>(sizeof running.broker));
-      };
-      return broker::serve(options);
-    });
-    pollfd told{ready.ends[0], POLLIN, 0};
-    ASSERT_EQ(::poll(&told, 1, 20'000), 1) << "the broker is not ready after 20 s";
-    ASSERT_EQ(::read(ready.ends[0], &broker_, sizeof broker_), static_cast<ssize_t>(sizeof broker_));
-    ready_ns_ = monotonic_ns() - start;
+    ServeOptions options;
+    options.policy_file = policy_file_;
+    options.socket_path = socket_;
+    options.audit_file = folder_ + "/audit.log";
+    options.key_file = key_file;
+    options.janitor = std::move(janitor);
+    Served served(std::move(options), before);
+    keeper_ = std::move(served.keeper);
+    broker_ = served.broker;
+    ready_ns_ = served.ready_ns;
   }
   // The error that a broker which can't start says on standard error, and its exit status.
   std::pair<int, std::string> serve_and_fail(const std::string& socket,

@@ -86,24 +86,15 @@ class Courtyard {
               broker::grant_toml("reader", region, "r");
     std::ofstream(folder_ + "/policy.toml") << text;
 
-    int ready[2];
-    must(::pipe2(ready, O_CLOEXEC) == 0, "a pipe");
-    keeper_ = std::make_unique<broker::Process>([&] {
-      if (!become(uid())) return 97;
-      broker::ServeOptions options;
-      options.policy_file = folder_ + "/policy.toml";
-      options.socket_path = socket();
-      options.audit_file = folder_ + "/audit.log";
-      options.ready = [&](const broker::Running& running) {
-        if (::write(ready[1], &running.broker, sizeof running.broker) < 0) ::_exit(98);
-      };
-      return broker::serve(options);
+    broker::ServeOptions options;
+    options.policy_file = folder_ + "/policy.toml";
+    options.socket_path = socket();
+    options.audit_file = folder_ + "/audit.log";
+    broker::Served served(std::move(options), [] {
+      if (!become(uid())) ::_exit(97);
     });
-    ::close(ready[1]);
-    Fd in(ready[0]);
-    pollfd told{ready[0], POLLIN, 0};
-    must(::poll(&told, 1, 20'000) == 1, "the broker is not ready after 20 s");
-    must(::read(ready[0], &broker_, sizeof broker_) == sizeof broker_, "the broker did not come up");
+    keeper_ = std::move(served.keeper);
+    broker_ = served.broker;
     processes_.push_back({"broker", broker_});
     processes_.push_back({"keeper", keeper_->pid});
   }

@@ -41,13 +41,13 @@ int read_always(Result<Session> session, const Board& board, unsigned at) {
 TEST_F(Death, AnExclusiveTableIsTakenOverWhileAReaderReads) {
   serve(policy("exclusive"));
   Board board;
-  Child first([&] { return write_rounds(session("alice"), board, 0); });
+  Process first([&] { return write_rounds(session("alice"), board, 0); });
   ASSERT_TRUE(board.reaches(0, 1));
-  Child reader([&] { return read_always(session("bob"), board, 1); });
+  Process reader([&] { return read_always(session("bob"), board, 1); });
   ASSERT_TRUE(board.reaches(1, 1000));
   auto alice = session("alice").value();
   for (int takeover = 0; takeover < 3; ++takeover) {
-    if (takeover == 0) first.kill();
+    if (takeover == 0) first.kill(SIGKILL);
     std::uint64_t start = monotonic_ns();
     auto table = alice.open_table("orders", Access::read_write);
     while (!table && table.error().code == Code::busy && monotonic_ns() - start < 5 * second)
@@ -77,11 +77,11 @@ TEST_F(Death, AnExclusiveTableIsTakenOverWhileAReaderReads) {
 TEST_F(Death, OfOneWriterOfManyLeavesTheOthersAlone) {
   serve(policy("shared"));
   Board board;
-  Child dies([&] { return write_rounds(session("alice"), board, 0); });
-  Child lives([&] { return write_rounds(session("alice"), board, 1); });
+  Process dies([&] { return write_rounds(session("alice"), board, 0); });
+  Process lives([&] { return write_rounds(session("alice"), board, 1); });
   ASSERT_TRUE(board.reaches(0, 1));
   ASSERT_TRUE(board.reaches(1, 1));
-  dies.kill();
+  dies.kill(SIGKILL);
   std::uint64_t rounds = board.get(1);
   EXPECT_TRUE(board.reaches(1, rounds + 3));
   auto bob = session("bob").value();
@@ -93,9 +93,9 @@ TEST_F(Death, OfOneWriterOfManyLeavesTheOthersAlone) {
 TEST_F(Death, OfTheBrokerProperIsNotFeltByWhoReadsAndWrites) {
   serve(policy("shared"));
   Board board;
-  Child writer([&] { return write_rounds(session("alice"), board, 0); });
+  Process writer([&] { return write_rounds(session("alice"), board, 0); });
   ASSERT_TRUE(board.reaches(0, 1));
-  Child reader([&] { return read_always(session("bob"), board, 1); });
+  Process reader([&] { return read_always(session("bob"), board, 1); });
   ASSERT_TRUE(board.reaches(1, 1000));
   auto alice = session("alice").value();
   auto table = alice.open_table("orders", Access::read_write).value();
@@ -153,7 +153,6 @@ TEST_F(Death, OfKeeperAndBrokerEndsAPoolInMemory) {
   auto alice = session("alice", 300).value();
   auto table = alice.open_table("orders", Access::read_write).value();
   ASSERT_TRUE(table.put("key", "value"));
-  keeper_->kill();
   keeper_.reset();
   std::string value;
   EXPECT_TRUE(table.get("key", value)) << "what is mapped stays";
@@ -177,7 +176,7 @@ TEST_F(Death, ManyWritersThatPutAndAreKilledNeverFillTheTable) {
   serve(policy("shared", true, "16MiB"));
   Board board;
   for (int i = 0; i < 60; ++i) {
-    Child writer([&] { return write_rounds(session("alice"), board, 0); });
+    Process writer([&] { return write_rounds(session("alice"), board, 0); });
     board.set(0, 0);
     ASSERT_TRUE(board.reaches(0, 1)) << "writer " << i << " ended with " << writer.wait();
   }

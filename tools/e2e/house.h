@@ -2,27 +2,12 @@
 // sessions.
 #pragma once
 
-#include <fmt/format.h>
-#include <gtest/gtest.h>
-#include <poll.h>
-#include <signal.h>
-#include <stdlib.h>
-#include <sys/prctl.h>
-#include <sys/stat.h>
-#include <sys/wait.h>
-#include <unistd.h>
-
-#include <array>
-#include <filesystem>
-#include <fstream>
-#include <functional>
 #include <map>
 #include <memory>
 #include <string>
 #include <utility>
 
-#include "bailey/base/clock.h"
-#include "bailey/broker/serve.h"
+#include "bailey/broker/test_support.h"
 #include "bailey/crypto/key_file.h"
 #include "bailey/session/session.h"
 
@@ -30,43 +15,7 @@ namespace bailey::e2e {
 
 inline constexpr std::uint64_t second = 1'000'000'000;
 
-// A child process that runs `work`; killed when the object goes.
-class Child {
- public:
-  explicit Child(const std::function<int()>& work) {
-    std::fflush(nullptr);
-    pid_ = ::fork();
-    if (pid_ != 0) return;
-    ::prctl(PR_SET_PDEATHSIG, SIGKILL);
-    ::alarm(60);
-    int code = 99;
-    try {
-      code = work();
-    } catch (const std::exception& thrown) {
-      fmt::print(stderr, "child: {}\n", thrown.what());
-    }
-    ::_exit(code);
-  }
-  Child(Child&& other) noexcept : pid_(std::exchange(other.pid_, 0)) {}
-  Child& operator=(Child&&) = delete;
-  ~Child() { kill(); }
-  pid_t pid() const { return pid_; }
-  void signal(int number) const { ::kill(pid_, number); }
-  // Its exit code, or 1000 + the signal that ended it.
-  int wait() {
-    int status = 0;
-    ::waitpid(std::exchange(pid_, 0), &status, 0);
-    return WIFEXITED(status) ? WEXITSTATUS(status) : 1000 + WTERMSIG(status);
-  }
-  void kill() {
-    if (pid_ <= 0) return;
-    signal(SIGKILL);
-    wait();
-  }
-
- private:
-  pid_t pid_;
-};
+using broker::Process;
 
 // Numbers that children and the test see, and wait for.
 class Board {
@@ -103,7 +52,7 @@ class House : public ::testing::Test {
   }
   void TearDown() override {
     if (keeper_) {
-      keeper_->signal(SIGTERM);
+      keeper_->kill(SIGTERM);
       EXPECT_EQ(keeper_->wait(), 0) << "the keeper ends when it is asked to";
     }
     std::filesystem::remove_all(folder_);
@@ -125,25 +74,17 @@ class House : public ::testing::Test {
     if (with_bob) text += "[[grant]]\nprincipal = \"bob\"\nregion = \"orders\"\nrights = \"r\"\n";
     return text;
   }
-  void serve(const std::string& text) {
+  void serve(const std::string& text, std::function<int(const std::string&)> janitor = {},
+             unsigned seconds_most = 100) {
     std::ofstream(folder_ + "/policy.toml") << text;
-    int ready[2];
-    ASSERT_EQ(::pipe(ready), 0);
-    keeper_ = std::make_unique<Child>([&] {
-      broker::ServeOptions options;
-      options.policy_file = folder_ + "/policy.toml";
-      options.socket_path = socket();
-      options.audit_file = folder_ + "/audit.log";
-      options.ready = [&](const broker::Running& running) {
-        if (::write(ready[1], &running.broker, sizeof running.broker) < 0) ::_exit(98);
-      };
-      return broker::serve(options);
-    });
-    ::close(ready[1]);
-    pollfd told{ready[0], POLLIN, 0};
-    ASSERT_EQ(::poll(&told, 1, 20'000), 1) << "the broker does not come up";
-    ASSERT_EQ(::read(ready[0], &broker_, sizeof broker_), static_cast<ssize_t>(sizeof broker_));
-    ::close(ready[0]);
+    broker::ServeOptions options;
+    options.policy_file = folder_ + "/policy.toml";
+    options.socket_path = socket();
+    options.audit_file = folder_ + "/audit.log";
+    options.janitor = std::move(janitor);
+    broker::Served served(std::move(options), {}, seconds_most);
+    keeper_ = std::move(served.keeper);
+    broker_ = served.broker;
   }
 
   Result<Session> session(const std::string& who, unsigned timeout_ms = 3000) const {
@@ -157,7 +98,7 @@ class House : public ::testing::Test {
 
   std::string folder_;
   std::map<std::string, std::string> keys_;
-  std::unique_ptr<Child> keeper_;
+  std::unique_ptr<Process> keeper_;
   pid_t broker_ = 0;
 };
 

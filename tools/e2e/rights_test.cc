@@ -72,7 +72,7 @@ TEST_P(Rights, RevocationEndsWhatIsOpen) {
   auto hers = alice.open_table("orders", Access::read_write).value();
   ASSERT_TRUE(hers.put("key", "value"));
   Board board;
-  Child bob([&] {
+  Process bob([&] {
     auto his = session("bob").value();
     auto table = his.open_table("orders", Access::read_only).value();
     std::string value;
@@ -123,7 +123,7 @@ TEST_F(RightsAlone, AForkedChildHasItsOwnSessionOrNone) {
   auto alice = session("alice").value();
   auto table = alice.open_table("orders", Access::read_write).value();
   ASSERT_TRUE(table.put("parent", "1"));
-  Child child([&] {
+  Process child([&] {
     std::string value;
     if (table.get("parent", value).error().code != Code::forked) return 1;
     if (table.put("parent", "2").error().code != Code::forked) return 2;
