@@ -1,7 +1,7 @@
 # How a room is built.
 #
 #   bailey_room(NAME [SOURCES ...] [DEPS room ...] [LIBS target ...])     a static library bailey_NAME
-#   bailey_test(NAME [SERIAL] [TIMEOUT seconds] [SOURCES ...] [DEPS room ...] [LIBS target ...])     a GoogleTest program, found by ctest
+#   bailey_test(NAME [SERIAL] [TIMEOUT seconds] [LONG seconds] [SOURCES ...] [DEPS room ...] [LIBS target ...])     a GoogleTest program, found by ctest
 #   bailey_fuzz(NAME [SOURCES ...] [DEPS room ...] [LIBS target ...])     a libFuzzer program (preset fuzz)
 #   bailey_program(NAME [SOURCES ...] [DEPS room ...] [LIBS target ...])  a program in bin/
 
@@ -48,12 +48,13 @@ function(bailey_program name)
 endfunction()
 
 # TIMEOUT is for the whole program; a test that hangs is a failure, never a hang of ./test. SERIAL: it holds to a time, and
-# runs alone.
+# runs alone. LONG: it also has a longer form, for ./test --long: the test NAME_long is the same program with BAILEY_LONG in
+# its environment (bailey/base/long_form.h), and may take so many seconds.
 function(bailey_test name)
   if(NOT BAILEY_TESTS)
     return()
   endif()
-  cmake_parse_arguments(A "SERIAL" "TIMEOUT" "SOURCES;DEPS;LIBS" ${ARGN})
+  cmake_parse_arguments(A "SERIAL" "TIMEOUT;LONG" "SOURCES;DEPS;LIBS" ${ARGN})
   if(NOT A_TIMEOUT)
     set(A_TIMEOUT 120)
   endif()
@@ -62,8 +63,14 @@ function(bailey_test name)
   set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
   add_test(NAME ${name} COMMAND ${name})
   set_tests_properties(${name} PROPERTIES TIMEOUT ${A_TIMEOUT})
+  set(serial)
   if(A_SERIAL)
+    set(serial serial)
     set_tests_properties(${name} PROPERTIES LABELS serial)
+  endif()
+  if(A_LONG)
+    add_test(NAME ${name}_long COMMAND ${name})
+    set_tests_properties(${name}_long PROPERTIES TIMEOUT ${A_LONG} ENVIRONMENT BAILEY_LONG=1 LABELS "long;${serial}")
   endif()
 endfunction()
 
