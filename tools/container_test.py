@@ -13,31 +13,9 @@ import unittest
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent / "bailey"))
-from support import BAILEY, SKIPPED, Broker, run  # noqa: E402
+from support import BAILEY, SKIPPED, Broker, make_yard  # noqa: E402
 
 NAMESPACES = ["unshare", "--user", "--map-root-user", "--mount", "--pid", "--fork", "--mount-proc"]
-
-POLICY = """
-[pool]
-name = "yard"
-medium = "memory:64MiB"
-[principal.alice]
-identity = ["key:@alice.pub"]
-[principal.bob]
-identity = ["key:@bob.pub"]
-[region.orders]
-kind = "table"
-size = "16MiB"
-mode = "shared"
-[[grant]]
-principal = "alice"
-region = "orders"
-rights = "rw"
-[[grant]]
-principal = "bob"
-region = "orders"
-rights = "r"
-"""
 
 
 class Container(unittest.TestCase):
@@ -45,9 +23,7 @@ class Container(unittest.TestCase):
         self.temporary = tempfile.TemporaryDirectory()
         self.addCleanup(self.temporary.cleanup)
         self.folder = Path(self.temporary.name)
-        for name in ("alice", "bob", "broker"):
-            self.assertEqual(run("principal", "add", name, "--out", self.folder)[0], 0)
-        (self.folder / "policy.toml").write_text(POLICY)
+        self.policy = make_yard(self.folder, ("alice", "bob", "broker"))
         (self.folder / "run").mkdir(mode=0o755)
         # What the container sees, and where.
         for place in ("socket", "secret"):
@@ -68,7 +44,7 @@ class Container(unittest.TestCase):
         return done.returncode, done.stdout.decode(), done.stderr.decode()
 
     def test_recipe(self):
-        with Broker("--policy", self.folder / "policy.toml", "--key", self.folder / "broker",
+        with Broker("--policy", self.policy, "--key", self.folder / "broker",
                     socket=self.folder / "run" / "broker.sock"):
             status, _, err = self.contained("alice", "table", "put", "orders", "greeting", "hello")
             self.assertEqual(status, 0, err)

@@ -7,36 +7,14 @@
 import base64
 import json
 import os
+import signal
 import stat
 import tempfile
+import time
 import unittest
 from pathlib import Path
 
-from support import ROOT, Broker, run
-
-POLICY = """
-[pool]
-name = "yard"
-medium = "{medium}"
-[principal.alice]
-identity = ["key:@alice.pub"]
-[principal.bob]
-identity = ["key:@bob.pub"]
-[region.orders]
-kind = "table"
-size = "16MiB"
-mode = "shared"
-{more}
-[[grant]]
-principal = "alice"
-region = "orders"
-rights = "rw"
-[[grant]]
-principal = "bob"
-region = "orders"
-rights = "r"
-"""
-
+from support import Broker, make_yard, run, write_policy
 
 class Alone(unittest.TestCase):
     """What needs no broker."""
@@ -145,10 +123,7 @@ class Served(unittest.TestCase):
     def setUpClass(cls):
         cls.temporary = tempfile.TemporaryDirectory()
         cls.folder = Path(cls.temporary.name)
-        for name in ("alice", "bob", "eve"):
-            assert run("principal", "add", name, "--out", cls.folder)[0] == 0
-        cls.policy = cls.folder / "policy.toml"
-        cls.policy.write_text(POLICY.format(medium=cls.medium.format(cls.folder), more=""))
+        cls.policy = make_yard(cls.folder, ("alice", "bob", "eve"), medium=cls.medium.format(cls.folder))
         cls.socket = cls.folder / "run" / "broker.sock"
         cls.broker = Broker("--policy", cls.policy, socket=cls.socket)
         cls.broker.__enter__()
@@ -245,8 +220,7 @@ class WithBroker(Served):
 
     def test_policy_apply(self):
         wider = self.folder / "wider.toml"
-        wider.write_text(POLICY.format(medium=self.medium.format(self.folder),
-                                       more='[region.extra]\nkind = "table"\nsize = "8MiB"\n'))
+        write_policy(wider, medium=self.medium, more='[region.extra]\nkind = "table"\nsize = "8MiB"\n')
         self.assertIn("extra", self.good("policy", "apply", wider, who=None).decode())
         status, _, err = self.bailey("policy", "apply", self.policy, who=None)
         self.assertEqual(status, 1)
@@ -269,6 +243,37 @@ class WithBroker(Served):
                                        "--operations", "1000")
         self.assertEqual(status, 0, err)
         self.assertIn("ops/s", out.decode())
+
+
+class Hangup(Served):
+    """`kill -HUP` of the keeper: the policy file is read again."""
+
+    def hang_up(self, says):
+        before = self.broker.logged().count(says)
+        self.broker.process.send_signal(signal.SIGHUP)
+        deadline = time.monotonic() + 20
+        while self.broker.logged().count(says) == before:
+            self.assertLess(time.monotonic(), deadline, self.broker.logged())
+            time.sleep(0.01)
+
+    def test_grants_come_and_go(self):
+        self.good("table", "put", "orders", "k", "v")
+        self.assertEqual(self.bailey("table", "get", "orders", "k", who="eve")[0], 1)
+        eve = '[principal.eve]\nidentity = ["key:@eve.pub"]\n'
+        write_policy(self.policy, more=eve + '[[grant]]\nprincipal = "eve"\nregion = "orders"\nrights = "r"\n')
+        self.hang_up("is in force")
+        self.assertEqual(self.good("table", "get", "orders", "k", who="eve"), b"v")
+        self.policy.write_text(self.policy.read_text().replace('rights = "rw"', 'rights = "rx"'))
+        self.hang_up("the policy was not applied again")
+        self.assertRegex(self.broker.logged(), r'policy\.toml:\d+:\d+: .*"rx"')
+        self.good("table", "put", "orders", "k", "w")  # nothing has changed
+        self.assertEqual(self.good("table", "get", "orders", "k", who="eve"), b"w")
+        write_policy(self.policy, more=eve)
+        self.hang_up("is in force")
+        status, _, err = self.bailey("table", "get", "orders", "k", who="eve")
+        self.assertEqual(status, 1)
+        self.assertIn("denied, by the broker", err)
+        self.assertEqual(self.good("table", "get", "orders", "k"), b"w")
 
 
 class WithFiles(Served):

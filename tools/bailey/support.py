@@ -28,6 +28,44 @@ def run(*arguments, stdin: bytes = b"", env=None, timeout=60, prefix=()):
     return done.returncode, done.stdout, done.stderr.decode(errors="replace")
 
 
+# One region "orders", which alice may write and bob may read.
+POLICY = """
+[pool]
+name = "yard"
+medium = "{medium}"
+[principal.alice]
+identity = ["key:@alice.pub"]
+[principal.bob]
+identity = ["key:@bob.pub"]
+[region.orders]
+kind = "table"
+size = "16MiB"
+mode = "shared"
+{more}
+[[grant]]
+principal = "alice"
+region = "orders"
+rights = "rw"
+[[grant]]
+principal = "bob"
+region = "orders"
+rights = "r"
+"""
+
+
+def write_policy(path, medium="memory:64MiB", more=""):
+    path.write_text(POLICY.format(medium=medium, more=more))
+
+
+def make_yard(folder, names, medium="memory:64MiB"):
+    """Keys of these names and the policy in `folder`; the policy's path."""
+    for name in names:
+        status, _, err = run("principal", "add", name, "--out", folder)
+        assert status == 0, err
+    write_policy(folder / "policy.toml", medium)
+    return folder / "policy.toml"
+
+
 class Broker:
     """`bailey serve` with these arguments, ready when the block begins and stopped when it ends."""
 
@@ -48,9 +86,12 @@ class Broker:
             ready, _, _ = select.select([self.process.stdout], [], [], max(0, deadline - time.monotonic()))
             got = os.read(self.process.stdout.fileno(), 65536) if ready else b""
             if not got:
-                self.errors.seek(0)
-                raise AssertionError(f"the broker did not say '{text}': {self.said} {self.errors.read().decode()}")
+                raise AssertionError(f"the broker did not say '{text}': {self.said} {self.logged()}")
             self.said += got.decode()
+
+    def logged(self):
+        """What it wrote to standard error so far."""
+        return os.pread(self.errors.fileno(), 1 << 20, 0).decode()
 
     def __exit__(self, *_):
         self.process.send_signal(signal.SIGTERM)
