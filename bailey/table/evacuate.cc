@@ -123,31 +123,32 @@ Result<std::uint64_t> Writer::live_bytes(pool::SegmentId id) {
   return live;
 }
 
-// Empties a segment of a writer that is gone and gives it back. False: not all could be moved, or a stopped
-// writer still announces a record of it; what was moved stays moved.
-Result<bool> Writer::evacuate(pool::SegmentId id) {
+// Empties a segment of a writer that is gone and gives it back. What was moved stays moved, also where not
+// all could be.
+Result<Writer::Emptied> Writer::evacuate(pool::SegmentId id) {
   auto extent = view_.find(id);
   if (!extent) return std::unexpected(std::move(extent).error());
   pool::Extent from = **extent;
   // Only now, with the segment mapped, does "frozen" say something about this use of its number: before, it
   // could have been given back and taken by a writer that lives.
   BAILEY_TRY(refresh_members());
-  if (std::find(frozen_.begin(), frozen_.end(), id) == frozen_.end()) return false;
+  if (std::find(frozen_.begin(), frozen_.end(), id) == frozen_.end()) return Emptied::not_now;
   auto moved =
       for_each_record(from, id, [&](const Block& block, Word place) { return move_record(block, place); });
   if (!moved) {
-    if (moved.error().code == Code::quota || moved.error().code == Code::contended) return false;
+    if (moved.error().code == Code::quota) return Emptied::no_room;
+    if (moved.error().code == Code::contended) return Emptied::not_now;
     return std::unexpected(std::move(moved).error());
   }
   for (Word place : BAILEY_TRY(announced()))
-    if (segment_of(place) == id) return false;
+    if (segment_of(place) == id) return Emptied::not_now;
   auto retired = view_.retire(id);
   if (!retired && retired.error().code != Code::not_found) return std::unexpected(std::move(retired).error());
   ++counters_.segments_retired;
-  return true;
+  return Emptied::yes;
 }
 
-// Empties frozen segments of which at most half is live; where `pressed`, any, the emptiest first. Looks at
+// Empties frozen segments of which at most half is live; where `pressed`, any; the emptiest first. Looks at
 // `segments_most` of them at most.
 Status Writer::evacuate_sparse(unsigned segments_most, bool pressed) {
   BAILEY_TRY(refresh_members());
@@ -167,11 +168,21 @@ Status Writer::evacuate_sparse(unsigned segments_most, bool pressed) {
   }
   std::sort(candidates.begin(), candidates.end(),
             [](const Candidate& a, const Candidate& b) { return a.live < b.live; });
+  // Whoever has no segment yet takes one first: for nothing, where it does not give more than that back. A
+  // janitor would move the same records every time that it comes.
+  if (!pressed && heap_.segments() == 0) {
+    std::uint64_t live = 0, data = 0;
+    for (const Candidate& candidate : candidates) {
+      live += candidate.live;
+      data = std::max(data, std::uint64_t{view_.extent(candidate.id).pages} * BAILEY_PAGE_BYTES);
+    }
+    if (candidates.empty() || (live + data - 1) / data >= candidates.size()) return {};
+  }
   for (const Candidate& candidate : candidates) {
     auto emptied = evacuate(candidate.id);
     if (!emptied && emptied.error().code != Code::not_found)
       return std::unexpected(std::move(emptied).error());
-    if (pressed && emptied && !*emptied) break;  // no room for more
+    if (pressed && emptied && *emptied == Emptied::no_room) break;
   }
   return {};
 }

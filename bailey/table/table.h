@@ -140,8 +140,9 @@ class Table {
   // scan comes at least once, one that comes or goes meanwhile may.
   Status scan(Cursor& cursor, std::size_t items_max, std::vector<Item>& items);
 
-  // Compaction: moves what lives out of frozen and sparse segments, gives empty ones back. Returns how many
-  // segments were given back. Writers do it by themselves when space is short; the janitor calls it.
+  // Compaction: moves what lives out of frozen segments that are at most half full, gives empty ones back.
+  // Returns how many segments were given back. Writers do it by themselves when space is short; the janitor
+  // calls it.
   Result<std::size_t> maintain();
 
   // What maintain would have to look at, and what is in use, for `region check`.

@@ -42,7 +42,8 @@ Writer::Writer(pool::View& view, const Geometry& geometry, Counters& counters)
       geometry_(geometry),
       counters_(counters),
       shared_(geometry.mode == Mode::shared),
-      heap_(view, shared_) {
+      heap_(view, shared_),
+      frozen_next_(view.writer()) {
   view_.set_owner(this);
 }
 
@@ -517,7 +518,7 @@ Result<std::size_t> Writer::maintain() {
     if (heap_.segments() > 0) sweep();
     BAILEY_TRY(collect());
   }
-  BAILEY_TRY(evacuate_sparse(~0u, true));
+  BAILEY_TRY(evacuate_sparse(~0u, false));
   heap_.trim();
   for (pool::SegmentId id : heap_.empty_segments()) {
     BAILEY_TRY(view_.retire(id));

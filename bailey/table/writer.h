@@ -131,7 +131,12 @@ class Writer : pool::Owner {
   Result<Referrer> referrer(const std::byte* record, std::uint64_t block_bytes, Word place);
   Status move_record(const Block& from, Word place);
   Result<std::uint64_t> live_bytes(pool::SegmentId id);
-  Result<bool> evacuate(pool::SegmentId id);
+  enum class Emptied : std::uint8_t {
+    yes,
+    no_room,  // for what lives in it
+    not_now,  // somebody else empties it or has emptied it, or announces a record of it
+  };
+  Result<Emptied> evacuate(pool::SegmentId id);
   Status evacuate_sparse(unsigned segments_most, bool pressed);
 
   pool::View& view_;
@@ -156,7 +161,9 @@ class Writer : pool::Owner {
   std::vector<Peer> peers_;
   std::vector<pool::SegmentId> frozen_;
   std::uint64_t membership_ = ~std::uint64_t{0};
-  std::size_t frozen_next_ = 0;  // which of frozen_ is looked at next
+  // Which of frozen_ is looked at next. Each writer begins elsewhere: many that die young would else all look
+  // at the same few, and leave the others as they are.
+  std::size_t frozen_next_;
 };
 
 }  // namespace bailey::table

@@ -15,9 +15,9 @@ using pool::Step;
 class Crowd : public House {
  protected:
   static constexpr unsigned at_once = 4;
-  static constexpr int shared_keys = 50, own_keys = 4;
+  static constexpr int shared_keys = 50, own_keys = 4, own_names = 100;
 
-  // Two keys that others have too, then a new one, and so on; killed in one of these puts.
+  // A key that others have too, then a new one, and so on; killed in one of these puts.
   int put_and_die(unsigned number) const {
     std::mt19937 random(number);
     auto session = this->session("alice");
@@ -31,11 +31,8 @@ class Crowd : public House {
     for (int i = 0;; i = (i + 1) % own_keys) {
       const std::string value(100 + random() % 3000, static_cast<char>('a' + i));
       for (const std::string& key :
-           {fmt::format("all{}", random() % shared_keys), fmt::format("own{}.{}", number, i)})
+           {fmt::format("all{}", random() % shared_keys), fmt::format("own{}.{}", number % own_names, i)})
         if (auto put = table->put(key, value); !put) return told(put.error());
-      // So that what lives stays about the same, however many come.
-      if (auto erased = table->erase(fmt::format("own{}.{}", number, i)); !erased)
-        return told(erased.error());
     }
   }
   static int told(const Error& error) {
@@ -91,8 +88,7 @@ TEST_F(Crowd, OfAThousandClientsThatPutAndAreKilledNeverFillsTheTable) {
       ASSERT_TRUE(table.erase(item.key));
     }
     EXPECT_EQ(shared, static_cast<unsigned>(shared_keys));
-    // What they had under way, and no more.
-    EXPECT_LE(items.size(), shared_keys + clients);
+    EXPECT_LE(items.size(), static_cast<std::size_t>(shared_keys + own_names * own_keys));
   }
   const unsigned after = room("after");
   fmt::print("room for {} records before, {} after\n", before, after);
