@@ -69,6 +69,7 @@ struct Setup {
   ControlPage* control = nullptr;
   crypto::SecretKey* key = nullptr;
   medium::Allocator* allocator = nullptr;
+  Fd* pool_lock = nullptr;
   Held* held = nullptr;
   pid_t keeper = 0;
   bool first = false;  // of this keeper: sessions of before are gone, the policy file is applied

@@ -99,7 +99,8 @@ void Keeper::start_janitor() {
   auto started = fork_child([this] {
     ::prctl(PR_SET_PDEATHSIG, SIGKILL);
     if (::getppid() != setup_.keeper) return 1;
-    // A session like any other has nothing of the pool but what it is given.
+    // A session like any other has nothing of the pool but what it is given, and nobody gets more through
+    // it.
     forget_pool();
     *setup_.allocator = medium::Allocator();
     ::sigprocmask(SIG_SETMASK, &before_, nullptr);
@@ -125,6 +126,8 @@ void Keeper::forget_pool() {
   *setup_.control = ControlPage();
   protocol::Listener closed = std::move(*setup_.listener);
   crypto::SecretKey wiped = std::move(*setup_.key);
+  setup_.pool_lock->reset();
+  broker_.pidfd.reset();
   line_.close();
   signals_.reset();
 }

@@ -103,6 +103,7 @@ Status serve_until_stopped(const ServeOptions& options) {
   setup.control = &control;
   setup.key = &key;
   setup.allocator = &allocator;
+  setup.pool_lock = &lock;
 
   Running running;
   running.socket_path = path;

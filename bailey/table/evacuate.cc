@@ -168,15 +168,19 @@ Status Writer::evacuate_sparse(unsigned segments_most, bool pressed) {
   }
   std::sort(candidates.begin(), candidates.end(),
             [](const Candidate& a, const Candidate& b) { return a.live < b.live; });
-  // Whoever has no segment yet takes one first: for nothing, where it does not give more than that back. A
-  // janitor would move the same records every time that it comes.
-  if (!pressed && heap_.segments() == 0) {
+  // Whoever has no segment yet takes one first, to have where to move to: for nothing, where it does not give
+  // more than that back. A janitor would move the same records every time that it comes.
+  if (!pressed && heap_.segments() == 0 && !candidates.empty()) {
     std::uint64_t live = 0, data = 0;
     for (const Candidate& candidate : candidates) {
       live += candidate.live;
       data = std::max(data, std::uint64_t{view_.extent(candidate.id).pages} * BAILEY_PAGE_BYTES);
     }
-    if (candidates.empty() || (live + data - 1) / data >= candidates.size()) return {};
+    if ((live + data - 1) / data >= candidates.size()) return {};
+    if (live > 0) {
+      BAILEY_TRY(heap_.grow(1));
+      ++counters_.segments_created;
+    }
   }
   for (const Candidate& candidate : candidates) {
     auto emptied = evacuate(candidate.id);
