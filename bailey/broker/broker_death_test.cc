@@ -70,7 +70,7 @@ TEST_F(DeathTest, AKilledWritersSegmentsFreezeWithinItsBound) {
   dying->kill(SIGKILL);
   std::uint64_t took = wait_until([&] { return reader.membership(r->number) != membership; });
   fmt::print("a death was noticed after {:.1f} ms\n", static_cast<double>(took) * 1e-6);
-  EXPECT_LT(took, 1'000'000'000u) << "promised are 100 ms on an idle machine";
+  EXPECT_LT(took, 100'000'000u);
   auto members = reader.ask<protocol::Members>(protocol::GetMembers{r->grant});
   ASSERT_TRUE(members);
   EXPECT_TRUE(members->desks.empty());
@@ -178,7 +178,7 @@ TEST_F(DeathTest, AKilledBrokerComesBackWithItsState) {
            Client::connect(socket_);
   });
   fmt::print("the broker was back after {:.1f} ms\n", static_cast<double>(took) * 1e-6);
-  EXPECT_LT(took, 5'000'000'000u) << "promised is 1 s on an idle machine";
+  EXPECT_LT(took, 1'000'000'000u);
   a.segment.data()[9000] = std::byte{1};  // the writer went on
 
   EXPECT_EQ(a.ask<protocol::Done>(protocol::CloseRegion{99}).error().code, Code::closed);
