@@ -146,16 +146,19 @@ class Dawdle : public pool::StepHook {
 class Client {
  public:
   Client(Stage& stage, unsigned process, bool writes, pool::StepHook* hook = nullptr)
+      : Client(stage, process, Stage::must(stage.pool->view(writes)), stage.geometry, hook) {}
+  // On a region that is not the stage's own.
+  Client(Stage& stage, unsigned process, std::unique_ptr<pool::View> view, const Geometry& geometry,
+         pool::StepHook* hook)
       : process_(process),
         keys_(stage.options.keys),
         recorder_(stage.recorders[process]),
         board_(stage.board(process)),
         random_(process * 7919 + 1),
         versions_(stage.options.keys, 0) {
-    auto view = Stage::must(stage.pool->view(writes));
     board_.writer = view->writer();
     view->set_hook(hook);
-    table_.emplace(Stage::must(Table::open(std::move(view), stage.geometry)));
+    table_.emplace(Stage::must(Table::open(std::move(view), geometry)));
   }
 
   Table& table() { return *table_; }
@@ -263,13 +266,16 @@ class Client {
       }
     }
   }
-  // A whole scan; its items are gets of the same interval. Returns how many items came.
+  // A whole scan; its items are gets of the interval in which they came. Returns how many items came.
   std::size_t scan(std::size_t items_max) {
     Cursor cursor;
     std::size_t count = 0;
+    Operation whole{
+        .start_ns = before_call_ns(), .scan = ++scans_, .action = Action::scan, .outcome = Outcome::ok};
     while (!cursor.done) {
       std::vector<Item> items;
-      Operation op{.start_ns = before_call_ns(), .action = Action::get, .outcome = Outcome::ok};
+      Operation op{
+          .start_ns = before_call_ns(), .scan = scans_, .action = Action::get, .outcome = Outcome::ok};
       const Status status = table_->scan(cursor, items_max, items);
       op.end_ns = after_call_ns();
       if (!status) {
@@ -287,6 +293,9 @@ class Client {
         ++count;
       }
     }
+    whole.end_ns = after_call_ns();
+    // Where there was no room for all its items nobody can tell whether it was complete.
+    if (!recorder_.full()) recorder_.add(whole);
     return count;
   }
 
@@ -400,6 +409,7 @@ class Client {
   std::optional<Table> table_;
   std::string buffer_, value_;
   std::uint64_t values_ = 0;
+  std::uint32_t scans_ = 0;
 };
 
 // ---- processes

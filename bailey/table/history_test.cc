@@ -11,6 +11,7 @@
 #include <tuple>
 
 #include "bailey/table/history_client.h"
+#include "bailey/table/scancheck.h"
 
 namespace bailey::table {
 namespace {
@@ -96,8 +97,9 @@ std::size_t overlaps(std::vector<Operation> history) {
   return count;
 }
 
-// What came out of a run, told in the test's report.
-void check(Stage& stage, std::size_t operations_least, std::size_t overlaps_least) {
+// What came out of a run, told in the test's report. `scanned_least`: keys that had to come in whole scans.
+void check(Stage& stage, std::size_t operations_least, std::size_t overlaps_least,
+           std::size_t scanned_least = 0) {
   ASSERT_EQ(stage.fault(), "");
   const std::vector<Operation> history = stage.history();
   std::map<Outcome, std::size_t> outcomes;
@@ -105,12 +107,16 @@ void check(Stage& stage, std::size_t operations_least, std::size_t overlaps_leas
   EXPECT_GE(history.size(), operations_least);
   const LincheckReport report = lincheck(history);
   EXPECT_EQ(report.verdict, Verdict::linearizable) << report.text;
+  const ScancheckReport scans = scancheck(history);
+  EXPECT_EQ(scans.missing, "");
+  EXPECT_GE(scans.keys, scanned_least);
   // The run would prove little if hardly anything worked or nothing collided.
   EXPECT_GT(outcomes[Outcome::ok], history.size() / 4);
   EXPECT_LT(outcomes[Outcome::unknown] + outcomes[Outcome::no_effect], history.size() / 100 + 100);
   const std::size_t overlapping = overlaps(history);
   EXPECT_GE(overlapping, overlaps_least);
   ::testing::Test::RecordProperty("overlaps", std::to_string(overlapping));
+  ::testing::Test::RecordProperty("keys_of_scans", std::to_string(scans.keys));
   ::testing::Test::RecordProperty("operations", std::to_string(history.size()));
   ::testing::Test::RecordProperty("configurations", std::to_string(report.configurations));
   ::testing::Test::RecordProperty("unknown", std::to_string(outcomes[Outcome::unknown]));
@@ -158,7 +164,7 @@ void run_random(Stage& stage, bool fill, bool leaves = false) {
 TEST(HistoryExclusive, OneWriterAndReadersOnFewKeys) {
   Stage stage({.mode = Mode::exclusive, .processes = 3, .operations_max = 110'000, .keys = 8, .segments = 6});
   run_random(stage, false);
-  check(stage, 300'000, 1'000);
+  check(stage, 300'000, 1'000, 1'000);
 }
 
 // The writer's records lie in segments that it left, and are read, replaced and moved out from there.
@@ -179,13 +185,13 @@ TEST(HistoryExclusive, OneWriterAndReadersOnManyKeys) {
   Stage stage(
       {.mode = Mode::exclusive, .processes = 3, .operations_max = 220'000, .keys = 100'000, .segments = 120});
   run_random(stage, true);
-  check(stage, 600'000, 20);
+  check(stage, 600'000, 20, 1'000);
 }
 
 TEST(HistoryShared, AllWriteFewKeys) {
   Stage stage({.processes = 4, .operations_max = 100'000, .keys = 8, .segments = 16});
   run_random(stage, false);
-  check(stage, 390'000, 1'000);
+  check(stage, 390'000, 1'000, 1'000);
 }
 
 TEST(HistoryShared, AllWriteManyKeys) {
@@ -199,7 +205,7 @@ TEST(HistoryShared, AllWriteOneChain) {
   Geometry geometry{.mode = Mode::shared, .hash_seed = 1, .buckets = 1, .overflow_buckets = 8};
   Stage stage({.processes = 3, .operations_max = 60'000, .keys = 24, .segments = 12, .geometry = geometry});
   run_random(stage, false);
-  check(stage, 170'000, 1'000);
+  check(stage, 170'000, 1'000, 1'000);
 }
 
 // Only inserts and erases of one key: the race that a table most easily loses.
@@ -243,6 +249,20 @@ TEST(HistoryShared, PutIfVersionLosesNothing) {
   }
   for (pid_t child : children) EXPECT_TRUE(wait_for(child).well());
   check(stage, 170'000, 1'000);
+}
+
+// A table whose scans leave out one of a hundred items must be found out by the histories above.
+TEST(HistoryScans, AnItemThatIsLeftOutIsMissed) {
+  Stage stage({.processes = 3, .operations_max = 20'000, .keys = 8, .segments = 16});
+  run_random(stage, false);
+  std::vector<Operation> history = stage.history();
+  ASSERT_EQ(scancheck(history).missing, "");
+  unsigned items = 0;
+  std::erase_if(history, [&](const Operation& op) {
+    return op.scan != 0 && op.action == Action::get && ++items % 100 == 0;
+  });
+  ASSERT_GT(items, 100u);
+  EXPECT_NE(scancheck(history).missing, "");
 }
 
 // ---- deaths
@@ -292,7 +312,7 @@ TEST_P(HistoryKilled, SurvivorsGoOnAndNothingContradicts) {
     EXPECT_EQ(last.get(key), Outcome::ok) << key << ": " << last.last_refusal.to_string();
   }
   EXPECT_TRUE(last.table().maintain());
-  check(stage, 1000, 20);
+  check(stage, 1000, 20, 100);
 }
 
 std::string step_name(const ::testing::TestParamInfo<Step>& info) {

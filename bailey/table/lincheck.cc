@@ -71,10 +71,13 @@ struct Rule {
   }
 };
 
-bool is_write(const Operation& op) { return op.action != Action::get && op.action != Action::erase; }
+bool is_write(const Operation& op) {
+  return op.action != Action::get && op.action != Action::erase && op.action != Action::scan;
+}
 
 bool may_change(const Operation& op) {
-  return op.action != Action::get && (op.outcome == Outcome::ok || op.outcome == Outcome::unknown);
+  return op.action != Action::get && op.action != Action::scan &&
+         (op.outcome == Outcome::ok || op.outcome == Outcome::unknown);
 }
 
 std::string version_text(std::uint64_t version) {
@@ -159,8 +162,10 @@ void Checker::fault(Verdict verdict, std::string text) {
 }
 
 LincheckReport Checker::run() {
-  std::vector<std::uint32_t> order(history_.size());
-  for (std::uint32_t i = 0; i < order.size(); ++i) order[i] = i;
+  std::vector<std::uint32_t> order;
+  order.reserve(history_.size());
+  for (std::uint32_t i = 0; i < history_.size(); ++i)
+    if (history_[i].action != Action::scan) order.push_back(i);
   std::sort(order.begin(), order.end(), [&](std::uint32_t a, std::uint32_t b) {
     const Operation& x = history_[a];
     const Operation& y = history_[b];
@@ -284,6 +289,7 @@ std::optional<Rule> Checker::rule_of(std::uint32_t operation) {
     rule.result = op.action == Action::erase ? absent : state_of(*value_by_id(op.written));
     switch (op.action) {
       case Action::get:
+      case Action::scan:
         break;
       case Action::put:
         return wants(Need::anything, absent);
@@ -604,7 +610,7 @@ LincheckReport lincheck(std::span<const Operation> history, const LincheckLimits
 }
 
 std::string describe(const Operation& op, std::uint64_t zero_ns) {
-  static constexpr std::array actions{"get", "put", "insert", "update", "put_if_version", "erase"};
+  static constexpr std::array actions{"get", "put", "insert", "update", "put_if_version", "erase", "scan"};
   static constexpr std::array outcomes{"ok",        "not found", "exists", "version mismatch",
                                        "no effect", "unknown"};
   std::string text =
@@ -612,8 +618,8 @@ std::string describe(const Operation& op, std::uint64_t zero_ns) {
   text += op.end_ns == never_ns
               ? fmt::format("{:>10}", "never")
               : fmt::format("{:>10}", fmt::format("{:+}", static_cast<std::int64_t>(op.end_ns - zero_ns)));
-  text += fmt::format(" ns  process {:<2} {} of key {}", op.process,
-                      actions[static_cast<std::size_t>(op.action)], op.key);
+  text += fmt::format(" ns  process {:<2} {}", op.process, actions[static_cast<std::size_t>(op.action)]);
+  if (op.action != Action::scan) text += fmt::format(" of key {}", op.key);
   if (is_write(op)) text += fmt::format(", value {}", op.written);
   if (op.action == Action::put_if_version)
     text += fmt::format(", expects version {}", version_text(op.expected));

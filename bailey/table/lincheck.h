@@ -22,7 +22,15 @@
 
 namespace bailey::table {
 
-enum class Action : std::uint8_t { get, put, insert, update, put_if_version, erase };
+enum class Action : std::uint8_t {
+  get,
+  put,
+  insert,
+  update,
+  put_if_version,
+  erase,
+  scan,  // a whole one, of all keys: for scancheck; here only its items count, which are gets
+};
 
 enum class Outcome : std::uint8_t {
   ok,
@@ -45,6 +53,7 @@ struct Operation {
   std::uint64_t observed = 0;  // get: id of the value found
   std::uint64_t version = 0;   // of the value found or written where ok; 0 where not known
   std::uint32_t process = 0;
+  std::uint32_t scan = 0;  // of its process: which whole scan this is, or came in; 0 for none
   Action action = Action::get;
   Outcome outcome = Outcome::unknown;
 };

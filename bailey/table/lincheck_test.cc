@@ -289,6 +289,8 @@ class EveryOrder {
       case Action::put_if_version:
         return happened ? only_if(state.version == op.expected, written)
                         : only_if(state.version != op.expected, state);
+      case Action::scan:
+        break;
     }
     return std::nullopt;
   }
@@ -451,6 +453,8 @@ std::vector<Operation> simulate(const Simulation& simulation) {
       case Action::put_if_version:
         ok = op.expected == (present ? at->second.version : 0);
         op.outcome = Outcome::version_mismatch;
+        break;
+      case Action::scan:
         break;
     }
     if (ok && op.action != Action::get && !skipped) {
