@@ -37,7 +37,7 @@ Result<Scratch> Scratch::make() {
   const char* chosen = std::getenv("TMPDIR");
   if (chosen == nullptr || *chosen == 0) chosen = "/tmp";
   if (usable_tmpfs("/dev/shm")) chosen = "/dev/shm";
-  std::string path = fmt::format("{}/bailey-bench-XXXXXX", chosen);
+  std::string path = fmt::format("{}/{}XXXXXX", chosen, scratch_prefix);
   if (::mkdtemp(path.data()) == nullptr)
     return fail_os(errno, fmt::format("could not make a folder in {}", chosen));
   return Scratch(std::move(path), ::getpid());

@@ -15,6 +15,9 @@
 
 namespace bailey::bench {
 
+// How the names of such folders begin.
+inline constexpr const char* scratch_prefix = "bailey-bench-";
+
 // A new private folder (0700) on tmpfs where there is one, else under $TMPDIR or /tmp; removed with all that
 // is in it by the process that made it.
 class Scratch {

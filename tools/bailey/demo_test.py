@@ -9,6 +9,7 @@ import os
 import re
 import signal
 import subprocess
+import tempfile
 import time
 import unittest
 from pathlib import Path
@@ -95,6 +96,15 @@ class Demo(unittest.TestCase):
         self.assertEqual(status, 0, out.decode() + err)
         self.check_output(out.decode(), own_uids=False)
         self.nothing_left()
+
+    def test_others_are_told_and_not_judged(self):
+        demo = subprocess.Popen([BAILEY, "demo", "--quick"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        self.assertIn(b"A broker started", demo.stdout.readline())
+        with tempfile.TemporaryDirectory(prefix="bailey-bench-", dir="/dev/shm") as folder:
+            out, err = demo.communicate(timeout=100)
+        self.assertEqual(demo.returncode, 0, out.decode() + err.decode())
+        self.assertIn("Nothing of this demo's is left in", out.decode())
+        self.assertRegex(out.decode(), rf"Other Baileys made meanwhile: .*{folder}")
 
     def stopped_by(self, number):
         demo = subprocess.Popen([BAILEY, "demo"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)

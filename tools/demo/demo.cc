@@ -11,6 +11,7 @@
 #include "bailey/base/clock.h"
 #include "bench/machine.h"
 #include "bench/progress.h"
+#include "bench/server.h"
 #include "tools/demo/actor.h"
 #include "tools/demo/broker_process.h"
 #include "tools/demo/embedded.h"
@@ -215,13 +216,14 @@ Status Stage::run() {
   return {};
 }
 
-// Compares by name what is there with what was there before. /tmp is everybody's: there only the demo's own
-// folder, and what others do is told and not judged.
+// Compares by name what is there with what was there before. /tmp is everybody's, and benchmarks of others
+// put their servers' files into /dev/shm: what others do is told and not judged.
 bool nothing_left(const std::set<std::string>& before, const std::string& own_folder) {
   std::vector<std::string> left, others;
   for (const std::string& name : named_entries()) {
     if (before.contains(name)) continue;
-    (name.starts_with("/tmp/") && name != own_folder ? others : left).push_back(name);
+    const bool of_others = name.starts_with("/tmp/") || name.find(bench::scratch_prefix) != std::string::npos;
+    (of_others && name != own_folder ? others : left).push_back(name);
   }
   std::string looked_at;
   for (const std::string& place : places()) looked_at += (looked_at.empty() ? "" : ", ") + place;
