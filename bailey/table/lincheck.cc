@@ -10,16 +10,12 @@
 #include <utility>
 #include <vector>
 
+#include "bailey/table/lincheck_rules.h"
+
 namespace bailey::table {
 namespace {
 
-// States of a key. Values that nobody saw are all alike: which of them is there makes no difference to
-// anyone.
-using StateId = std::int32_t;
-constexpr StateId absent = 0;
-constexpr StateId unseen = 1;
-constexpr StateId first_seen = 2;
-constexpr StateId impossible = -1;  // equal to no state
+using namespace rules;
 
 constexpr std::size_t open_max = 256;
 constexpr std::uint32_t none = std::numeric_limits<std::uint32_t>::max();
@@ -53,50 +49,11 @@ struct Configuration {
   Mask done;
 };
 
-enum class Need : std::uint8_t { anything, equal, differ };
-
-// What an operation asks of the state at its instant, and what it leaves there.
-struct Rule {
-  std::uint64_t start_ns = 0;
-  std::uint64_t end_ns = 0;
-  std::uint32_t operation = 0;  // its number in the history
-  StateId wanted = absent;
-  StateId result = absent;  // of a change
-  Need need = Need::anything;
-  bool changes = false;   // else it only tells what it saw
-  bool required = false;  // else it may never have happened
-
-  bool allows(StateId state) const {
-    return need == Need::anything || (need == Need::equal) == (state == wanted);
-  }
-};
-
-bool is_write(const Operation& op) {
-  return op.action != Action::get && op.action != Action::erase && op.action != Action::scan;
-}
-
-bool may_change(const Operation& op) {
-  return op.action != Action::get && op.action != Action::scan &&
-         (op.outcome == Outcome::ok || op.outcome == Outcome::unknown);
-}
-
-std::string version_text(std::uint64_t version) {
-  return version == 0 ? "-" : fmt::format("{}.{}", version >> 32, version & 0xffffffffu);
-}
-
-// A value of one key, as far as the history knows it.
-struct Value {
-  std::uint64_t id = 0;
-  std::uint64_t version = 0;    // 0 while not known
-  std::uint32_t operation = 0;  // that wrote it
-  bool seen = false;            // a get found it, or a put_if_version asks for its version
-};
-
 // Checks one key after the other; buffers are kept between keys.
 class Checker {
  public:
   Checker(std::span<const Operation> history, const LincheckLimits& limits)
-      : history_(history), limits_(limits) {}
+      : history_(history), limits_(limits), maker_(history) {}
 
   LincheckReport run();
 
@@ -105,15 +62,6 @@ class Checker {
   enum class Keep : std::uint8_t { added, covered, too_many };
 
   void check_key(std::span<const std::uint32_t> operations);
-  bool learn_values(std::span<const std::uint32_t> operations);
-  bool make_rules(std::span<const std::uint32_t> operations);
-  std::optional<Rule> rule_of(std::uint32_t operation);
-  StateId state_of(const Value& value) const {
-    return value.seen ? first_seen + static_cast<StateId>(&value - values_.data()) : unseen;
-  }
-  Value* value_by_id(std::uint64_t id);
-  Value* value_by_version(std::uint64_t version);
-
   Walk walk();
   bool open_rule(std::uint32_t rule);
   Walk close_rule(std::uint32_t rule);
@@ -136,10 +84,9 @@ class Checker {
   std::uint64_t key_ = 0;
 
   // Of the key at hand.
-  std::vector<Value> values_;                                        // by id
-  std::vector<std::pair<std::uint64_t, std::uint32_t>> by_version_;  // version, place in values_
-  std::vector<Rule> rules_;                                          // by start
-  std::vector<std::uint32_t> ends_;                                  // rules that end, by end
+  RuleMaker maker_;
+  std::vector<Rule> rules_;          // by start
+  std::vector<std::uint32_t> ends_;  // rules that end, by end
 
   // Of the walk.
   struct Open {
@@ -184,7 +131,7 @@ LincheckReport Checker::run() {
 }
 
 void Checker::check_key(std::span<const std::uint32_t> operations) {
-  if (!learn_values(operations) || !make_rules(operations)) return;
+  if (auto wrong = maker_.make(operations, rules_)) return fault(wrong->verdict, std::move(wrong->text));
   switch (walk()) {
     case Walk::fine:
       return;
@@ -196,150 +143,6 @@ void Checker::check_key(std::span<const std::uint32_t> operations) {
           fmt::format("key {}: undecided, more than {} configurations, {} steps or {} open operations", key_,
                       limits_.configurations_max, limits_.steps_max, open_max));
   }
-}
-
-Value* Checker::value_by_id(std::uint64_t id) {
-  auto at = std::lower_bound(values_.begin(), values_.end(), id,
-                             [](const Value& value, std::uint64_t wanted) { return value.id < wanted; });
-  return at != values_.end() && at->id == id ? &*at : nullptr;
-}
-
-Value* Checker::value_by_version(std::uint64_t version) {
-  auto at = std::lower_bound(by_version_.begin(), by_version_.end(), std::pair(version, std::uint32_t{0}));
-  return at != by_version_.end() && at->first == version ? &values_[at->second] : nullptr;
-}
-
-// Which value has which version, and which values anybody saw. A value with two versions or a version with
-// two values is a violation by itself.
-bool Checker::learn_values(std::span<const std::uint32_t> operations) {
-  values_.clear();
-  by_version_.clear();
-  for (std::uint32_t i : operations) {
-    const Operation& op = history_[i];
-    if (op.end_ns < op.start_ns) {
-      fault(Verdict::undecided,
-            fmt::format("key {}: an operation ends before it starts: {}", key_, describe(op, 0)));
-      return false;
-    }
-    if (is_write(op) && may_change(op))
-      values_.push_back({op.written, op.outcome == Outcome::ok ? op.version : 0, i, false});
-  }
-  std::sort(values_.begin(), values_.end(), [](const Value& a, const Value& b) { return a.id < b.id; });
-  for (std::size_t i = 1; i < values_.size(); ++i) {
-    if (values_[i].id != values_[i - 1].id) continue;
-    fault(Verdict::undecided,
-          fmt::format("key {}: two writes bring the same value id {}", key_, values_[i].id));
-    return false;
-  }
-  for (std::uint32_t i : operations) {
-    const Operation& op = history_[i];
-    if (op.action != Action::get || op.outcome != Outcome::ok) continue;
-    Value* value = value_by_id(op.observed);
-    if (value == nullptr) continue;  // nobody wrote it: the walk gets stuck at this get
-    value->seen = true;
-    if (value->version == 0) value->version = op.version;
-    if (op.version == 0 || value->version == op.version) continue;
-    const Operation& writer = history_[value->operation];
-    const std::uint64_t zero_ns = std::min(writer.start_ns, op.start_ns);
-    fault(Verdict::violation,
-          fmt::format("key {}: value {} is found with version {} but has version {}\n  {}\n  {}\n", key_,
-                      value->id, version_text(op.version), version_text(value->version),
-                      describe(writer, zero_ns), describe(op, zero_ns)));
-    return false;
-  }
-  for (std::uint32_t i = 0; i < values_.size(); ++i)
-    if (values_[i].version != 0) by_version_.emplace_back(values_[i].version, i);
-  std::sort(by_version_.begin(), by_version_.end());
-  for (std::size_t i = 1; i < by_version_.size(); ++i) {
-    if (by_version_[i].first != by_version_[i - 1].first) continue;
-    const Operation& one = history_[values_[by_version_[i - 1].second].operation];
-    const Operation& other = history_[values_[by_version_[i].second].operation];
-    const std::uint64_t zero_ns = std::min(one.start_ns, other.start_ns);
-    fault(Verdict::violation,
-          fmt::format("key {}: two values have version {}\n  {}\n  {}\n", key_,
-                      version_text(by_version_[i].first), describe(one, zero_ns), describe(other, zero_ns)));
-    return false;
-  }
-  for (std::uint32_t i : operations) {
-    const Operation& op = history_[i];
-    if (op.action != Action::put_if_version || op.expected == 0) continue;
-    if (Value* value = value_by_version(op.expected)) value->seen = true;
-  }
-  return true;
-}
-
-// The rule of one operation; nothing where its outcome is one that its action never has.
-std::optional<Rule> Checker::rule_of(std::uint32_t operation) {
-  const Operation& op = history_[operation];
-  Rule rule{.start_ns = op.start_ns, .end_ns = op.end_ns, .operation = operation};
-  // What ended with an outcome has happened; what never ended has none that anybody was told.
-  rule.required = op.outcome != Outcome::unknown && op.end_ns != never_ns;
-  const auto wants = [&rule](Need need, StateId state) {
-    rule.need = need;
-    rule.wanted = state;
-    return rule;
-  };
-  StateId expected = absent;
-  if (op.action == Action::put_if_version && op.expected != 0) {
-    const Value* value = value_by_version(op.expected);
-    expected = value == nullptr ? impossible : state_of(*value);
-  }
-  if (may_change(op)) {
-    rule.changes = true;
-    rule.result = op.action == Action::erase ? absent : state_of(*value_by_id(op.written));
-    switch (op.action) {
-      case Action::get:
-      case Action::scan:
-        break;
-      case Action::put:
-        return wants(Need::anything, absent);
-      case Action::insert:
-        return wants(Need::equal, absent);
-      case Action::update:
-      case Action::erase:
-        return wants(Need::differ, absent);
-      case Action::put_if_version:
-        return wants(Need::equal, expected);
-    }
-  }
-  switch (op.outcome) {
-    case Outcome::ok: {  // a get
-      const Value* value = value_by_id(op.observed);
-      return wants(Need::equal, value == nullptr ? impossible : state_of(*value));
-    }
-    case Outcome::not_found:
-      if (op.action == Action::put || op.action == Action::insert) return std::nullopt;
-      if (op.action == Action::put_if_version && op.expected == 0) return std::nullopt;
-      return wants(Need::equal, absent);
-    case Outcome::exists:
-      if (op.action != Action::insert) return std::nullopt;
-      return wants(Need::differ, absent);
-    case Outcome::version_mismatch:
-      if (op.action != Action::put_if_version) return std::nullopt;
-      return wants(Need::differ, expected);
-    case Outcome::no_effect:
-    case Outcome::unknown:
-      break;
-  }
-  return std::nullopt;
-}
-
-bool Checker::make_rules(std::span<const std::uint32_t> operations) {
-  rules_.clear();
-  for (std::uint32_t i : operations) {
-    const Operation& op = history_[i];
-    if (op.outcome == Outcome::no_effect) continue;
-    // A read that nobody was told the outcome of says nothing.
-    if ((op.outcome == Outcome::unknown || op.end_ns == never_ns) && !may_change(op)) continue;
-    const std::optional<Rule> rule = rule_of(i);
-    if (!rule) {
-      fault(Verdict::violation, fmt::format("key {}: an outcome that this operation never has\n  {}\n", key_,
-                                            describe(op, op.start_ns)));
-      return false;
-    }
-    rules_.push_back(*rule);
-  }
-  return true;
 }
 
 Checker::Walk Checker::walk() {
@@ -485,7 +288,7 @@ Checker::Keep Checker::keep(std::vector<Configuration>& set, const Configuration
 std::string Checker::state_text(StateId state) const {
   if (state == absent) return "absent";
   if (state == unseen) return "a value that nobody saw";
-  return fmt::format("value {}", values_[static_cast<std::size_t>(state - first_seen)].id);
+  return fmt::format("value {}", maker_.values()[static_cast<std::size_t>(state - first_seen)].id);
 }
 
 // Why no instant fits, as far as one operation alone shows it.
@@ -548,7 +351,7 @@ std::vector<std::uint32_t> Checker::window(std::uint32_t stuck_operation) const 
       chosen.push_back(operation);
   };
   const auto choose_writer = [&](const Operation& op) {
-    for (const Value& value : values_) {
+    for (const Value& value : maker_.values()) {
       const bool found = op.action == Action::get && value.id == op.observed;
       const bool asked =
           op.action == Action::put_if_version && op.expected != 0 && value.version == op.expected;
