@@ -3,8 +3,8 @@
 // The keeper makes what must outlive a broker: socket, control page, the broker's key, every file of the
 // pool. It starts a broker and, whenever one dies, the next, which takes over pool, grants and living
 // sessions. It gives up after `deaths_max` deaths in a row of brokers of which none served for `served_ns`:
-// what kills each at once will kill the next. A broker that has served is worth another one: with the keeper a
-// pool in memory goes. When the keeper dies, its children die with it.
+// what kills each at once will kill the next. A broker that has served is worth another one: with the keeper
+// a pool in memory goes. When the keeper dies, its children die with it.
 //
 // First of all it starts the allocator (medium/allocator.h), for which its process has to be dumpable, as
 // programs are when they are started; then it makes itself non-dumpable.
