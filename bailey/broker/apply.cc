@@ -224,8 +224,6 @@ void Broker::drop_region(std::uint32_t number, const std::string& why) {
   for (std::uint32_t grant : grants) revoke(*open_of(grant), why);
   settled({}, number);
   for (auto& then : region.waiting_for_index) then({});
-  for (auto& waiting : region.waiting_for_room)
-    reply(waiting.session, waiting.number, fail(Code::revoked, By::broker, why));
 }
 
 // The policy in force, as it was applied.

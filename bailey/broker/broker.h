@@ -57,6 +57,8 @@ inline constexpr std::uint64_t replace_ns = 1'000'000'000;
 // stays. For one that writes a shared region the others would have to leave the index, so it has longer.
 inline constexpr std::uint64_t drop_ns = 1'000'000'000;
 inline constexpr std::uint64_t writer_drop_ns = 10'000'000'000;
+// A writer that is refused room hears for as long that it may come: the janitor looks every second.
+inline constexpr std::uint64_t room_ns = 2'500'000'000;
 inline constexpr std::size_t holders_max = 256;    // of a region, told apart
 inline constexpr std::size_t strangers_max = 256;  // connections that have not shown themselves
 inline constexpr std::size_t sessions_max = 4096;
@@ -197,11 +199,12 @@ class Broker {
     std::uint64_t segments = 0;
   };
   Usage usage_of_region(const Region& region) const;
+  bool has_frozen(const Region& region) const;
   Usage usage_of_principal(const Region& region, const std::string& principal) const;
   Result<std::uint64_t> size_for(const Session& session, const Region& region, const Open& open,
                                  std::uint64_t record_bytes) const;
-  bool wait_for_room(const Region& region);
-  void room_came(std::uint32_t number);
+  bool room_comes(const Region& region);
+  bool others_make_room(const Region& region, Open& asker) const;
   std::optional<SegmentId> free_segment();
   void segment_made(SegmentId id, std::uint64_t session, std::uint64_t number, Result<Fd> file);
   Status write_header(const Segment& segment, const Region& region, int fd) const;

@@ -78,12 +78,6 @@ struct Region {
   bool holders_known = true;
   bool making_index = false;  // the first one is being made
   std::vector<std::function<void(Status)>> waiting_for_index;
-  struct Waiting {
-    std::uint64_t session = 0;
-    std::uint64_t number = 0;  // of the request
-    protocol::CreateSegment request;
-  };
-  std::vector<Waiting> waiting_for_room;
   struct Replacing {
     bool copying = false;
     bool again = false;                           // another writer was disowned while it was copied
@@ -114,6 +108,7 @@ struct Open {
   std::uint64_t heard_generation = 0;  // of the one that it certainly has; 0: unknown
   bool leave = false;                  // a writer: its segments, and an exclusive one's index, are to be left
   bool said = false;                   // the last answer told it of `leave` and `late`
+  std::uint64_t refused_ns = 0;        // since when there is no room for another segment of it; 0: there was
   policy::Quotas quotas;
   IndexFile next;  // exclusive: as pending_generation says
   Loop::Timer cut_off = 0;

@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "bailey/abi/segment.h"
+#include "bailey/base/clock.h"
 #include "bailey/base/log.h"
 #include "bailey/broker/broker.h"
 #include "bailey/policy/size.h"
@@ -32,6 +33,12 @@ Broker::Usage Broker::usage_of_region(const Region& region) const {
       ++usage.segments;
     }
   return usage;
+}
+
+bool Broker::has_frozen(const Region& region) const {
+  return std::any_of(segments_.begin(), segments_.end(), [&](const auto& entry) {
+    return entry.second.region == region.number && entry.second.state == SegmentState::frozen;
+  });
 }
 
 // What living writers hold under one grant; what the dead left is nobody's.
@@ -64,12 +71,13 @@ Result<std::uint64_t> Broker::size_for(const Session& session, const Region& reg
 
   Usage all = usage_of_region(region);
   std::uint64_t size = region.bytes;
-  // Compaction needs somewhere to move to when everything is in use; so do writers, while there are segments
-  // that nobody writes: had they to leave theirs in a full region, they could not even update.
-  bool frozen = std::any_of(segments_.begin(), segments_.end(), [&](const auto& entry) {
-    return entry.second.region == region.number && entry.second.state == SegmentState::frozen;
-  });
-  if (session.janitor || frozen) size += region.segment_bytes;
+  // While there are segments that nobody writes, what lives in them needs somewhere to move to. So writers
+  // may take two segments more than there is room for: had they to leave theirs in a full region, they could
+  // not even update; and whoever comes new moves nothing before it has one. The janitor may take a third.
+  // They get whole ones: in a small one there are not enough pages for records of all sizes.
+  bool frozen = has_frozen(region);
+  unsigned beyond = (frozen ? 2 : 0) + (session.janitor ? 1 : 0);
+  size += beyond * region.segment_bytes;
   std::uint64_t left = size - std::min(size, all.bytes);
   if (left < needed)
     return fail(Code::quota, By::broker,
@@ -77,6 +85,7 @@ Result<std::uint64_t> Broker::size_for(const Session& session, const Region& reg
                             policy::format_size(all.bytes), policy::format_size(region.bytes),
                             policy::format_size(needed)),
                 "delete records, or ask an admin for a larger region");
+  if (frozen) left = std::max(left, region.segment_bytes);
   if (session.janitor) return std::max(needed, std::min(region.segment_bytes, left / least * least));
 
   Usage own = usage_of_principal(region, open.principal);
@@ -116,11 +125,14 @@ Reaction Broker::create_segment(Session& session, std::uint64_t number,
   for (SegmentId id : lost) drop_segment(id);
 
   auto size = size_for(session, region, open, request.record_bytes);
-  if (!size && size.error().code == Code::quota && wait_for_room(region)) {
-    region.waiting_for_room.push_back({session.number, number, request});
-    return std::nullopt;
-  }
+  // Not a request that waits: its session has to go on attending, or those who wait would wait for each
+  // other.
+  if (!size && size.error().code == Code::quota && (room_comes(region) || others_make_room(region, open)))
+    return fail(Code::contended, By::broker,
+                fmt::format("region {} is full until others have emptied what the dead left", region.name),
+                "try again");
   std::uint64_t bytes = BAILEY_TRY(std::move(size));
+  open.refused_ns = 0;
   auto id = free_segment();
   if (!id)
     return fail(Code::quota, By::broker,
@@ -141,7 +153,7 @@ Reaction Broker::create_segment(Session& session, std::uint64_t number,
 
 // Whether bytes of the region come back in a moment: those of retired segments, which are waited for no
 // longer than a session that reads has.
-bool Broker::wait_for_room(const Region& region) {
+bool Broker::room_comes(const Region& region) {
   bool comes = false;
   for (auto& [id, segment] : segments_) {
     if (segment.region != region.number || segment.pending.empty()) continue;
@@ -153,16 +165,13 @@ bool Broker::wait_for_room(const Region& region) {
   return comes;
 }
 
-// Bytes came back: who waits for a segment is asked for again.
-void Broker::room_came(std::uint32_t number) {
-  Region* region = region_of(number);
-  if (region == nullptr) return;
-  for (auto& [of, request_number, request] : std::exchange(region->waiting_for_room, {})) {
-    Session* session = session_of(of);
-    if (session == nullptr) continue;
-    auto reaction = create_segment(*session, request_number, request);
-    if (!reaction) reply(of, request_number, std::unexpected(std::move(reaction).error()));
-  }
+// Whether a writer may hope for others or the janitor, which empty what the dead left: for a while from its
+// first refusal on.
+bool Broker::others_make_room(const Region& region, Open& asker) const {
+  if (!has_frozen(region)) return false;
+  std::uint64_t now = monotonic_ns();
+  if (asker.refused_ns == 0) asker.refused_ns = now;
+  return now - asker.refused_ns < room_ns;
 }
 
 void Broker::segment_made(SegmentId id, std::uint64_t session, std::uint64_t number, Result<Fd> file) {
@@ -338,11 +347,7 @@ void Broker::acknowledge(Segment& segment, std::uint32_t grant) {
     log::error("broker", "segment {} stays in the state: {}", segment.id, saved.error().to_string());
   if (!last) return;
   loop_.cancel(segment.patience);
-  std::uint32_t number = segment.region;
   segments_.erase(segment.id);
-  // Later: whoever acknowledges is in the middle of its own.
-  if (Region* region = region_of(number); region != nullptr && !region->waiting_for_room.empty())
-    loop_.after(0, [this, number] { room_came(number); });
 }
 
 // A retired segment's time is over: who has not dropped it is not waited for.

@@ -345,8 +345,7 @@ TEST(Damage, OfAnyByteIsAnErrorOrAWholeMessage) {
 // After a change of the form or the samples: run protocol_corpus on that folder again.
 TEST(Codec, TheFuzzersStartFromTheSamples) {
   auto content = [](const char* fuzzer, const char* file) {
-    std::ifstream in(std::filesystem::path(__FILE__).parent_path() / "corpus" / fuzzer / file,
-                     std::ios::binary);
+    std::ifstream in(std::filesystem::path(BAILEY_CORPUS) / fuzzer / file, std::ios::binary);
     return std::string(std::istreambuf_iterator<char>(in), {});
   };
   for (const Request& sample : sample_requests())

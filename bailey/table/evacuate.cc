@@ -178,7 +178,7 @@ Status Writer::evacuate_sparse(unsigned segments_most, bool pressed) {
     }
     if ((live + data - 1) / data >= candidates.size()) return {};
     if (live > 0) {
-      BAILEY_TRY(heap_.grow(1));
+      BAILEY_TRY(grow(1));
       ++counters_.segments_created;
     }
   }

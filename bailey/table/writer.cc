@@ -2,6 +2,7 @@
 #include "bailey/table/home.h"
 
 #include <fmt/format.h>
+#include <time.h>
 
 #include <algorithm>
 
@@ -20,6 +21,10 @@ constexpr unsigned precedence_loads = 2000;
 // Dead writers' segments are emptied at the pace at which new ones are taken: this many are looked at for
 // each.
 constexpr unsigned segments_emptied_per_new = 4;
+// How long a writer waits for room that others are about to give back: twice as long as a broker waits for
+// those.
+constexpr unsigned room_waits = 1000;
+constexpr timespec room_wait{0, 2'000'000};
 // Pages emptied by moving one's own records before an allocation gives up.
 constexpr unsigned compactions_most = 64;
 
@@ -175,10 +180,7 @@ bool Writer::write(Write& write) {
   const Home home = home_of(write.key, geometry_);
   // A writer that is to leave its segments must not announce on a desk there, which the search does; of a
   // forked child's memory nothing may be touched at all.
-  if (!view_.current()) [[unlikely]]
-    if (keep_failure(refresh())) return false;
-  if (heap_.desk() == nullptr) [[unlikely]]
-    if (keep_failure(open_desk())) return false;
+  if (!take_desk()) return false;
   const Op op = write.op;
   OwnBlock block;
   write.version = 0;
@@ -242,7 +244,7 @@ bool Writer::write(Write& write) {
 bool Writer::begin_anew(OwnBlock& block) {
   if (keep_failure(refresh())) return false;
   if (!heap_.owns(block.place)) block = {};
-  return heap_.desk() != nullptr || !keep_failure(open_desk());
+  return take_desk();
 }
 
 // Published, and the view was not current afterwards. If the grant ended meanwhile the caller hears that;
@@ -345,12 +347,35 @@ Writer::Outcome Writer::settle(const Home& home, Word* own_slot, unsigned own_po
 
 // ---- space
 
+// Brings the view up to date and sees to it that there is a desk.
+bool Writer::take_desk() {
+  for (unsigned attempt = 0; attempt < attempts_max; ++attempt) {
+    if (!view_.current() && keep_failure(refresh())) return false;
+    if (heap_.desk() != nullptr || !keep_failure(open_desk())) return true;
+    // What others gave back was to be attended to first.
+    if (view_.current() || failure_.code != Code::contended) return false;
+  }
+  return false;
+}
+
+// Takes a segment. Room may be about to come back, when others have dropped what was given back: then it
+// waits, but not where it has to attend itself, since they may wait for that. Error: contended where it
+// should attend, or nobody gave room in time; else those of Backing::create.
+Status Writer::grow(std::uint64_t bytes) {
+  for (unsigned waited = 0;; ++waited) {
+    auto grown = heap_.grow(bytes);
+    if (grown || grown.error().code != Code::contended || waited == room_waits || !view_.current())
+      return grown;
+    ::nanosleep(&room_wait, nullptr);
+  }
+}
+
 Status Writer::open_desk() {
-  auto grown = heap_.grow(1);
+  auto grown = grow(1);
   if (!grown && (grown.error().code == Code::quota || grown.error().code == Code::no_space)) {
     // Perhaps the dead hold it all, and some of their segments are garbage from end to end.
     BAILEY_TRY(evacuate_sparse(~0u, true));
-    grown = heap_.grow(1);
+    grown = grow(1);
   }
   if (!grown) return grown;
   ++counters_.segments_created;
@@ -368,7 +393,7 @@ Result<OwnBlock> Writer::allocate_after_reclaim(std::uint64_t bytes) {
   OwnBlock block;
   BAILEY_TRY(reclaim(false));
   if (heap_.allocate(bytes, block)) return block;
-  auto grown = heap_.grow(bytes);
+  auto grown = grow(bytes);
   if (grown) {
     ++counters_.segments_created;
     // The block first: what is moved could fill the segment.
@@ -389,7 +414,7 @@ Result<OwnBlock> Writer::allocate_after_reclaim(std::uint64_t bytes) {
     if (!BAILEY_TRY(compact_own(bytes))) break;
   }
   // Evacuation may have made room for the segment that was refused.
-  BAILEY_TRY(heap_.grow(bytes));
+  BAILEY_TRY(grow(bytes));
   ++counters_.segments_created;
   if (heap_.allocate(bytes, block)) return block;
   return fail(Code::corrupt, By::broker, "a new segment has no room for the record that it was asked for");

@@ -113,6 +113,8 @@ class Writer : pool::Owner {
   // Space.
   Result<OwnBlock> allocate(std::uint64_t bytes);
   Result<OwnBlock> allocate_after_reclaim(std::uint64_t bytes);
+  bool take_desk();
+  Status grow(std::uint64_t bytes);
   Status open_desk();
   Status reclaim(bool pressed);
   Status collect();

@@ -5,6 +5,7 @@
 
 #include "bailey/base/long_form.h"
 #include "bailey/table/history_client.h"
+#include "tools/bailey/janitor.h"
 #include "tools/e2e/house.h"
 
 namespace bailey::e2e {
@@ -59,7 +60,7 @@ class Crowd : public House {
 
 TEST_F(Crowd, OfAThousandClientsThatPutAndAreKilledNeverFillsTheTable) {
   const unsigned clients = long_form() ? 20'000 : 1000;
-  serve(policy("shared", true, "16MiB"), {}, 300);
+  serve(policy("shared", true, "16MiB"), tools::run_janitor, 300);
   const unsigned before = room("before");
   ASSERT_GT(before, 500u);
   const std::uint64_t start_ns = monotonic_ns();

@@ -90,7 +90,7 @@ TEST_P(RevocationOf, AHostileReaderSeesNothingThatIsWrittenAfterIt) {
   serve(policy_with(mode, "r"));
   Board board;
   enum : unsigned { rounds, revoked, reads };
-  Child writer([&] {
+  broker::Process writer([&] {
     auto alice = session("alice").value();
     auto table = alice.open_table("orders", Access::read_write).value();
     for (std::uint64_t round = 1;; ++round) {
@@ -108,7 +108,7 @@ TEST_P(RevocationOf, AHostileReaderSeesNothingThatIsWrittenAfterIt) {
     }
   });
   ASSERT_TRUE(board.reaches(rounds, 1));
-  Child reader([&] {
+  broker::Process reader([&] {
     auto mallory = session("mallory").value();
     auto table = mallory.open_table("orders", Access::read_only).value();
     std::string value;
