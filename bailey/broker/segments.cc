@@ -72,11 +72,12 @@ Result<std::uint64_t> Broker::size_for(const Session& session, const Region& reg
   Usage all = usage_of_region(region);
   std::uint64_t size = region.bytes;
   // While there are segments that nobody writes, what lives in them needs somewhere to move to. So writers
-  // may take two segments more than there is room for: had they to leave theirs in a full region, they could
-  // not even update; and whoever comes new moves nothing before it has one. The janitor may take a third.
-  // They get whole ones: in a small one there are not enough pages for records of all sizes.
+  // may take segments while less than two more are in use than there is room for: had they to leave theirs in
+  // a full region, they could not even update; and whoever comes new moves nothing before it has one. For the
+  // janitor there is always one more than that. They get whole ones: in a small one there are not enough
+  // pages for records of all sizes.
   bool frozen = has_frozen(region);
-  unsigned beyond = (frozen ? 2 : 0) + (session.janitor ? 1 : 0);
+  unsigned beyond = (frozen ? 2 : 0) + (session.janitor ? 2 : 0);
   size += beyond * region.segment_bytes;
   std::uint64_t left = size - std::min(size, all.bytes);
   if (left < needed)

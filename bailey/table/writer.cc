@@ -35,6 +35,12 @@ std::unexpected<Error> contended() {
               fmt::format("gave up after {} attempts against other writers", attempts_max), "try again");
 }
 
+// A segment was refused, and what others or one's own records leave may make room for it; `contended`: others
+// are at it.
+bool wants_room(const Error& error) {
+  return error.code == Code::quota || error.code == Code::no_space || error.code == Code::contended;
+}
+
 std::unexpected<Error> corrupt_index() {
   return fail(Code::corrupt, By::peer, "corrupt index: a chain is a circle or leads out of the index",
               "bailey region check tells what is readable");
@@ -349,7 +355,7 @@ Writer::Outcome Writer::settle(const Home& home, Word* own_slot, unsigned own_po
 
 // Brings the view up to date and sees to it that there is a desk.
 bool Writer::take_desk() {
-  for (unsigned attempt = 0; attempt < attempts_max; ++attempt) {
+  for (unsigned attempt = 0; attempt < room_waits; ++attempt) {
     if (!view_.current() && keep_failure(refresh())) return false;
     if (heap_.desk() != nullptr || !keep_failure(open_desk())) return true;
     // What others gave back was to be attended to first.
@@ -364,15 +370,15 @@ bool Writer::take_desk() {
 Status Writer::grow(std::uint64_t bytes) {
   for (unsigned waited = 0;; ++waited) {
     auto grown = heap_.grow(bytes);
-    if (grown || grown.error().code != Code::contended || waited == room_waits || !view_.current())
-      return grown;
+    if (grown || grown.error().code != Code::contended) return grown;
     ::nanosleep(&room_wait, nullptr);
+    if (waited == room_waits || !view_.current()) return grown;
   }
 }
 
 Status Writer::open_desk() {
-  auto grown = grow(1);
-  if (!grown && (grown.error().code == Code::quota || grown.error().code == Code::no_space)) {
+  auto grown = heap_.grow(1);
+  if (!grown && wants_room(grown.error())) {
     // Perhaps the dead hold it all, and some of their segments are garbage from end to end.
     BAILEY_TRY(evacuate_sparse(~0u, true));
     grown = grow(1);
@@ -393,7 +399,7 @@ Result<OwnBlock> Writer::allocate_after_reclaim(std::uint64_t bytes) {
   OwnBlock block;
   BAILEY_TRY(reclaim(false));
   if (heap_.allocate(bytes, block)) return block;
-  auto grown = grow(bytes);
+  auto grown = heap_.grow(bytes);
   if (grown) {
     ++counters_.segments_created;
     // The block first: what is moved could fill the segment.
@@ -406,8 +412,7 @@ Result<OwnBlock> Writer::allocate_after_reclaim(std::uint64_t bytes) {
     }
     return block;
   }
-  if (grown.error().code != Code::quota && grown.error().code != Code::no_space)
-    return std::unexpected(std::move(grown).error());
+  if (!wants_room(grown.error())) return std::unexpected(std::move(grown).error());
   BAILEY_TRY(reclaim(true));
   for (unsigned round = 0; round < compactions_most; ++round) {
     if (heap_.allocate(bytes, block)) return block;
