@@ -26,12 +26,15 @@ constexpr unsigned rounds_most = 64;
 using Rests = std::map<std::string, Rest>;
 
 // Writers clean up behind themselves and behind the dead when they run short; this is for regions that have
-// none. To see what lives in a segment it reads it whole, so it looks ever more seldom where nothing changes.
+// none, or none that can. To see what lives in a segment it reads it whole, so it looks ever more seldom
+// where nothing changes.
 Status clean(Session& session, Rests& rests) {
   const nlohmann::json status = nlohmann::json::parse(BAILEY_TRY(session.status()));
   for (const nlohmann::json& region : status.at("regions")) {
     if (region.at("segments_frozen").get<std::uint64_t>() == 0) continue;
-    if (region.at("writers").get<std::uint64_t>() != 0) continue;
+    // Writers that hold no segment have nowhere to move anything, and in a full region they wait for us.
+    const auto number = [&](const char* field) { return region.at(field).get<std::uint64_t>(); };
+    if (number("writers") != 0 && number("segments_open") != 0 && number("bytes") <= number("size")) continue;
     const auto name = region.at("name").get<std::string>();
     const auto frozen_bytes = region.at("frozen_bytes").get<std::uint64_t>();
     Rest& rest = rests[name];
