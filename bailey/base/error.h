@@ -6,6 +6,10 @@
 // Thread safety: values; no shared state.
 #pragma once
 
+#if defined(__cplusplus) && __cplusplus < 202100L
+#error "Bailey's headers need C++23: -std=c++23, or target_link_libraries(... bailey::bailey) in CMake"
+#endif
+
 #include <cstdint>
 #include <expected>
 #include <string>

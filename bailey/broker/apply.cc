@@ -242,7 +242,9 @@ Status Broker::apply_policy_file() {
   std::string text = BAILEY_TRY(read_file(setup_.policy_file, policy::text_bytes_max));
   auto folder = std::filesystem::absolute(setup_.policy_file).parent_path().string();
   Applied applied = BAILEY_TRY(apply_text(text, setup_.policy_file, folder, false));
-  log::info("broker", "the policy {} is in force: {}", setup_.policy_file, applied.text);
+  while (applied.text.ends_with('\n')) applied.text.pop_back();
+  log::info("broker", "the policy {} is in force{}{}", setup_.policy_file, applied.text.empty() ? "" : ": ",
+            applied.text);
   return {};
 }
 

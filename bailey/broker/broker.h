@@ -63,6 +63,13 @@ inline constexpr std::size_t holders_max = 256;    // of a region, told apart
 inline constexpr std::size_t strangers_max = 256;  // connections that have not shown themselves
 inline constexpr std::size_t sessions_max = 4096;
 inline constexpr std::size_t opens_of_session_max = 1024;
+// What one uid, or one session, may take of what all share; the broker's own uid is not bounded by uid.
+inline constexpr std::size_t strangers_of_uid_max = 32;
+inline constexpr std::size_t sessions_of_uid_max = 1024;
+inline constexpr std::size_t sessions_of_stranger_max = 32;  // of a uid, without any grant
+inline constexpr std::size_t grants_of_uid_max = BAILEY_GRANT_WORDS / 4;
+inline constexpr std::size_t untaken_fds_max = 32;  // descriptors that were sent to a client and not taken
+inline constexpr std::uint64_t fresh_writer_ns = 60'000'000'000;
 inline constexpr std::uint32_t requests_of_stranger = 200;  // a second, of a session without any grant
 
 // What a broker is born with, by the keeper's fork.
@@ -122,7 +129,8 @@ class Broker {
     bool busy = false;  // a request waits for its answer
     std::deque<Outgoing> queue;
     Loop::Watch watch = 0;
-    Loop::Timer timer = 0;  // until it has shown itself; while it doesn't read
+    Loop::Timer timer = 0;     // until it has shown itself; while it doesn't read
+    std::size_t fds_sent = 0;  // since it was last seen to have taken all
   };
   void accept();
   void on_peer(std::uint64_t id, std::uint32_t events);
@@ -200,6 +208,7 @@ class Broker {
   };
   Usage usage_of_region(const Region& region) const;
   bool has_frozen(const Region& region) const;
+  Status check_size(int fd, std::uint64_t bytes, std::string_view what) const;
   Usage usage_of_principal(const Region& region, const std::string& principal) const;
   Result<std::uint64_t> size_for(const Session& session, const Region& region, const Open& open,
                                  std::uint64_t record_bytes) const;

@@ -195,8 +195,8 @@ void Broker::revoke(Open& open, const std::string& why) {
   std::uint32_t grant = open.grant;
   Region* region = region_of(open.region);
   bool exclusive_writer = region != nullptr && region->writer == 1 + grant;
-  bool disowned =
-      region != nullptr && open.writable && !open.opening && (open.pending_generation == 0 || open.leave);
+  bool disowned = region != nullptr && open.writable && !open.opening &&
+                  (open.pending_generation == 0 || open.leave || region->disowned);
   open.revoked = why;
   if (exclusive_writer) region->writer = 0;
   if (disowned) region->disowned = true;
@@ -218,7 +218,8 @@ void Broker::revoke(Open& open, const std::string& why) {
 // It may be idle, or stopped, or up to no good: the others go on. What it has mapped may be anything by now,
 // which it hears when it attends; what it writes meanwhile is in no file that others use.
 void Broker::pass_over(Open& open) {
-  if (open.late || !open.revoked.empty()) return;
+  // One that was told and has not confirmed it yet works again, and is waited for like any other.
+  if ((open.late && !open.said) || !open.revoked.empty()) return;
   Region& region = *region_of(open.region);
   open.late = true;
   open.said = false;

@@ -60,10 +60,12 @@ void Broker::make_next_index(std::uint32_t grant, std::uint64_t session, std::ui
 Status Broker::seal_index(const Region& region, IndexFile& index) const {
   if (region.geometry.mode == table::Mode::shared) {
     BAILEY_TRY(medium::seal(setup_.place, index.file.get(), medium::Purpose::shared_index));
+    BAILEY_TRY(check_size(index.file.get(), region.index_bytes, "an index"));
     index.reader = BAILEY_TRY(medium::reopen_read_only(index.file.get()));
     return {};
   }
   BAILEY_TRY(medium::seal(setup_.place, index.file.get(), medium::Purpose::exclusive_index));
+  BAILEY_TRY(check_size(index.file.get(), region.index_bytes, "an index"));
   index.file = BAILEY_TRY(medium::reopen_read_only(index.file.get()));
   return {};
 }
@@ -174,7 +176,7 @@ void Broker::replace_index(Region& region) {
   region.replacing = std::make_unique<Region::Replacing>();
   for (auto& [grant, open] : opens_)
     if (open.region == region.number && open.writable && open.revoked.empty() && !open.opening &&
-        !open.late && open.pending_generation == 0)
+        (!open.late || open.said) && open.pending_generation == 0)
       region.replacing->waiting.insert(grant);
   std::uint32_t number = region.number;
   region.replacing->timer = loop_.after(replace_ns, [this, number] {

@@ -199,6 +199,12 @@ Status Keeper::run() {
     if (::poll(ready.data(), ready.size(), somebody_waits ? 100 : -1) < 0 && errno != EINTR)
       return fail_os(errno, "poll failed");
     take_messages();
+    // First of all: a terminal's Ctrl-C stops the broker too, which is no death then.
+    signalfd_siginfo signal;
+    while (::read(signals_.get(), &signal, sizeof signal) == sizeof signal) {
+      if (signal.ssi_signo == SIGTERM || signal.ssi_signo == SIGINT) return {};
+      if (signal.ssi_signo == SIGHUP && broker_.pid > 0) ::kill(broker_.pid, SIGHUP);
+    }
     if (ready[2].revents != 0) BAILEY_TRY(broker_died());
     if (ready[3].revents != 0) {
       ::waitpid(std::exchange(janitor_.pid, -1), nullptr, 0);
@@ -207,11 +213,6 @@ Status Keeper::run() {
     if (ready[4].revents != 0) {
       log::warning("broker", "the allocator died {}; the next one takes over", setup_.allocator->reap());
       allocator_at_ns_ = monotonic_ns() + allocator_pause_ns;
-    }
-    signalfd_siginfo signal;
-    while (::read(signals_.get(), &signal, sizeof signal) == sizeof signal) {
-      if (signal.ssi_signo == SIGTERM || signal.ssi_signo == SIGINT) return {};
-      if (signal.ssi_signo == SIGHUP && broker_.pid > 0) ::kill(broker_.pid, SIGHUP);
     }
     start_janitor();
     start_allocator();

@@ -109,6 +109,7 @@ struct Open {
   bool leave = false;                  // a writer: its segments, and an exclusive one's index, are to be left
   bool said = false;                   // the last answer told it of `leave` and `late`
   std::uint64_t refused_ns = 0;        // since when there is no room for another segment of it; 0: there was
+  std::uint64_t fresh_ns = 0;          // when it took another writer id; 0: never
   policy::Quotas quotas;
   IndexFile next;  // exclusive: as pending_generation says
   Loop::Timer cut_off = 0;

@@ -58,7 +58,17 @@ Status Broker::recover_segments() {
     }
     if (segment.state != SegmentState::retired) {
       Fd file = BAILEY_TRY(found_again(segment_name(segment.id)));
-      if (BAILEY_TRY(file_bytes(file.get())) != segment.bytes)
+      bool cut = BAILEY_TRY(file_bytes(file.get())) != segment.bytes;
+      // In a folder there are no seals. While this keeper lives only its writer can have done that: it costs
+      // that segment, never the pool.
+      if (cut && (!setup_.first || segment.state == SegmentState::mapping)) {
+        log::error("broker",
+                   "segment {} of region {} was cut behind the broker's back: what was in it is lost",
+                   segment.id, region->name);
+        BAILEY_TRY(state_.erase_segment(segment.id));
+        continue;
+      }
+      if (cut)
         return fail(Code::corrupt, By::broker,
                     fmt::format("segment {} of region {} has another size than its {} bytes", segment.id,
                                 region->name, segment.bytes),

@@ -83,6 +83,14 @@ Reaction Broker::open_region(Session& session, std::uint64_t number, const proto
   if (!decision.grants.empty()) open.principal = policy_.grants[decision.grants.front()].principal;
   open.opening = true;
   BAILEY_TRY(check_sessions(session, *region, open));
+  std::size_t alike = 0;
+  for (auto& [word, other] : opens_)
+    if (Session* holder = session_of(other.session); holder != nullptr && holder->uid == session.uid) ++alike;
+  if (alike >= grants_of_uid_max && session.uid != ::geteuid())
+    return fail(
+        Code::quota, By::broker,
+        fmt::format("uid {} has {} regions open in all its sessions, and no more", session.uid, alike),
+        "close some of them");
   auto grant = free_grant();
   if (!grant)
     return fail(Code::quota, By::broker,

@@ -203,6 +203,14 @@ void Broker::segment_made(SegmentId id, std::uint64_t session, std::uint64_t num
   reply(session, number, Outcome{protocol::SegmentCreated{{id, segment.bytes}}, {segment.file.get()}});
 }
 
+// A file in a folder has no seals: whoever was given it to write may have cut it.
+Status Broker::check_size(int fd, std::uint64_t bytes, std::string_view what) const {
+  std::uint64_t now = BAILEY_TRY(file_bytes(fd));
+  if (now == bytes) return {};
+  return fail(Code::corrupt, By::peer, fmt::format("{} has {} bytes; it was given {}", what, now, bytes),
+              "ask for a new one");
+}
+
 Status Broker::write_header(const Segment& segment, const Region& region, int fd) const {
   pool::Extent shape = pool::Extent::shape(segment.bytes);
   bailey_segment_header header{};
@@ -234,6 +242,7 @@ Reaction Broker::segment_mapped(Session& session, const protocol::SegmentMapped&
   if (segment.state == SegmentState::open) return Outcome{protocol::Done{}, {}};
   auto sealed = [&]() -> Status {
     BAILEY_TRY(medium::seal(setup_.place, segment.file.get(), medium::Purpose::segment));
+    BAILEY_TRY(check_size(segment.file.get(), segment.bytes, "a segment"));
     Fd reader = BAILEY_TRY(medium::reopen_read_only(segment.file.get()));
     BAILEY_TRY(hold(segment_name(segment.id), reader.get()));
     segment.file = std::move(reader);
@@ -316,7 +325,7 @@ Reaction Broker::retire_segment(Session& session, const protocol::RetireSegment&
 Status Broker::retire(Segment& segment, std::optional<std::uint32_t> by) {
   SegmentState before = segment.state;
   for (auto& [grant, open] : opens_)
-    if (open.region == segment.region && grant != by && !open.late && !open.opening)
+    if (open.region == segment.region && grant != by && (!open.late || open.said) && !open.opening)
       segment.pending.insert(grant);
   segment.state = SegmentState::retired;
   Status committed = state_.commit([&]() -> Status {
@@ -398,6 +407,13 @@ void Broker::drop_segment(SegmentId id) {
 
 Reaction Broker::fresh_writer(Session& session, const protocol::FreshWriter& request) {
   Open& open = *BAILEY_TRY(own_open(session, request.grant, true));
+  // An honest writer needs one after 2^32 writes; there are 2^31 for all, for ever.
+  std::uint64_t now = monotonic_ns();
+  if (open.fresh_ns != 0 && now - open.fresh_ns < fresh_writer_ns)
+    return fail(Code::quota, By::broker,
+                fmt::format("{} asks for more than one new writer id a minute", who(session)),
+                "a writer needs a new one after 2^32 writes");
+  open.fresh_ns = now;
   if (next_writer_ >= 0x7fff'ffffu)
     return fail(Code::quota, By::broker, "all 2^31 writer ids of the pool were given out",
                 "format a new pool");

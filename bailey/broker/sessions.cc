@@ -1,7 +1,9 @@
 // Sessions: connections, who is behind them, and how they end.
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <linux/sockios.h>
 #include <sys/epoll.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -51,11 +53,20 @@ void Broker::accept() {
       log::warning("broker", "a client was turned away: {} others have not shown who they are", strangers);
       continue;
     }
+    auto credentials = (*accepted)->peer_credentials();
+    if (!credentials) continue;
+    auto alike = std::count_if(peers_.begin(), peers_.end(), [&](auto& entry) {
+      return entry.second->session == 0 && entry.second->credentials.uid == credentials->uid;
+    });
+    if (static_cast<std::size_t>(alike) >= strangers_of_uid_max && credentials->uid != ::geteuid()) {
+      log::warning("broker",
+                   "a client of uid {} was turned away: {} others of it have not shown who they are",
+                   credentials->uid, alike);
+      continue;
+    }
     auto peer = std::make_unique<Peer>();
     peer->id = ++next_peer_;
     peer->connection = std::move(**accepted);
-    auto credentials = peer->connection.peer_credentials();
-    if (!credentials) continue;
     peer->credentials = *credentials;
     std::uint64_t id = peer->id;
     auto watch = loop_.watch(peer->connection.fd(), EPOLLIN,
@@ -185,6 +196,17 @@ void Broker::send(Peer& peer, std::uint64_t number, protocol::Answer answer, std
     BAILEY_ASSERT(payload);
   }
   Outgoing outgoing{std::move(*payload), {}};
+  // Descriptors under way count against the broker's user, whoever leaves them there.
+  if (!fds.empty()) {
+    int untaken = 0;
+    if (::ioctl(peer.connection.fd(), SIOCOUTQ, &untaken) == 0 && untaken == 0) peer.fds_sent = 0;
+    if (peer.fds_sent > untaken_fds_max) {
+      std::uint64_t id = peer.id;
+      loop_.after(0, [this, id] { drop_peer(id, "it asks for descriptors and does not take them"); });
+      return;
+    }
+    peer.fds_sent += fds.size();
+  }
   if (peer.queue.empty()) {
     auto sent = peer.connection.try_send(as_bytes(outgoing.payload), fds);
     if (sent && *sent) return listen_to(peer);
@@ -286,6 +308,15 @@ Result<Session*> Broker::new_session(Peer& peer) {
   session.who.gids.push_back(peer.credentials.gid);
   for (gid_t group : BAILEY_TRY(peer.connection.peer_groups())) session.who.gids.push_back(group);
   if (hello.has_key) session.who.keys.push_back(hello.key);
+  bool stranger = policy::principals_of(policy_, session.who).empty();
+  auto alike =
+      static_cast<std::size_t>(std::count_if(sessions_.begin(), sessions_.end(), [&](const auto& entry) {
+        return entry.second.uid == session.uid && (!stranger || entry.second.principals.empty());
+      }));
+  std::size_t most = stranger ? sessions_of_stranger_max : sessions_of_uid_max;
+  if (alike >= most && session.uid != ::geteuid())
+    return fail(Code::quota, By::broker,
+                fmt::format("uid {} has {} sessions, and no more", session.uid, alike), "close some of them");
   session.pidfd = BAILEY_TRY(peer.connection.peer_pidfd());
   session.janitor = session.uid == ::geteuid() && is_child_of_keeper(session.pid);
   BAILEY_TRY(watch_process(session));

@@ -109,6 +109,14 @@ Result<SecretKey> read_secret_key(const std::string& path) {
   if (::fstat(file.get(), &about) != 0) return fail_os(errno, fmt::format("could not look at {}", path));
   if (!S_ISREG(about.st_mode))
     return fail(Code::corrupt, By::library, fmt::format("{} is not a regular file", path));
+  Secret line = BAILEY_TRY(Secret::of_bytes(file_bytes_max));
+  std::size_t length = BAILEY_TRY(read_line(file.get(), path, line.span()));
+  std::string_view text = as_text(Bytes(line.span()).first(length));
+  // Before its mode is judged: of a file that is no key nobody should change the mode.
+  if (!text.starts_with(secret_label))
+    return fail(Code::corrupt, By::library, fmt::format("{} is not a secret key file", path),
+                path.ends_with(".pub") ? fmt::format("name {} instead", path.substr(0, path.size() - 4))
+                                       : "it is one line: bailey-secret-key-1 and 44 characters of base64");
   if (about.st_uid != ::geteuid() && about.st_uid != 0)
     return fail(
         Code::denied, By::library,
@@ -119,9 +127,6 @@ Result<SecretKey> read_secret_key(const std::string& path) {
                 fmt::format("the secret key {} has mode {:04o}: others than its owner can use it", path,
                             about.st_mode & 07777),
                 fmt::format("if nobody else had it: chmod 600 {}; else make a new key", path));
-  Secret line = BAILEY_TRY(Secret::of_bytes(file_bytes_max));
-  std::size_t length = BAILEY_TRY(read_line(file.get(), path, line.span()));
-  std::string_view text = as_text(Bytes(line.span()).first(length));
   Secret seed = BAILEY_TRY(Secret::of_bytes(seed_bytes));
   bool good = text.size() == secret_label.size() + seed_text_bytes && text.starts_with(secret_label);
   if (good) {

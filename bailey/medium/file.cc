@@ -83,6 +83,10 @@ Result<Fd> create_file(const Place& place, const std::string& name, std::uint64_
   }
   if (::ftruncate(file.get(), static_cast<off_t>(bytes)) != 0)
     return fail_os(errno, fmt::format("could not give {} its {} bytes", name, bytes));
+  // At once: only the seal against new writers has to wait until its writer has it mapped, and who gets the
+  // descriptor must not cut it.
+  if (place.sealable() && ::fcntl(file.get(), F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW) != 0)
+    return fail_os(errno, fmt::format("could not seal the size of {}", name));
   return file;
 }
 

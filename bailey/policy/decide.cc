@@ -22,9 +22,12 @@ std::string joined(const std::vector<const Principal*>& principals) {
 }
 
 std::unexpected<Error> nobody(const Verified& who) {
-  return fail(Code::unauthenticated, By::broker,
-              fmt::format("no principal of the policy has the identity shown ({})", who.to_string()),
-              "ask an admin for a [principal.NAME] with one of these identities");
+  return fail(
+      Code::unauthenticated, By::broker,
+      fmt::format("no principal of the policy has the identity shown ({})", who.to_string()),
+      who.keys.empty()
+          ? "show a key (--as KEYFILE), or ask an admin for a [principal.NAME] with one of these identities"
+          : "ask an admin for a [principal.NAME] with one of these identities");
 }
 
 }  // namespace

@@ -98,7 +98,8 @@ TEST(Decide, ARefusalSaysWhoHasWhatAndWhatToDo) {
   EXPECT_EQ(
       refusal(policy, user(5, {6}), "orders", Rights::read),
       "no principal of the policy has the identity shown (uid 5, gid 6) [not authenticated, by the broker]\n"
-      "  what to do: ask an admin for a [principal.NAME] with one of these identities");
+      "  what to do: show a key (--as KEYFILE), or ask an admin for a [principal.NAME] with one of these "
+      "identities");
   EXPECT_EQ(refusal(policy, user(2), "ordres", Rights::read),
             "principal bob has no grant on a region named ordres; r was asked [denied, by the broker]\n"
             "  what to do: did you mean \"orders\"?");

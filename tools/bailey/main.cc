@@ -2,6 +2,9 @@
 #include <CLI/App.hpp>
 #include <CLI/Config.hpp>
 #include <CLI/Formatter.hpp>
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
 #include <exception>
 
 #include "bailey/base/log.h"
@@ -21,6 +24,10 @@ constexpr const char* about =
     "  bailey status                      what is protected, by whom, and what is not stopped\n\n"
     "Exit status: 0 done, 1 refused or failed (the reason is on standard error), 2 wrong usage.";
 
+bool knows(const CLI::App& app, std::string_view name) {
+  return !app.get_subcommands([&](const CLI::App* command) { return command->get_name() == name; }).empty();
+}
+
 }  // namespace
 
 int main(int count, char** arguments) {
@@ -39,6 +46,10 @@ int main(int count, char** arguments) {
     add_status(app, status);
     add_pool(app, status);
     add_bench(app, status);
+    if (count > 1 && arguments[1][0] != '-' && !knows(app, arguments[1])) {
+      fmt::print(stderr, "bailey: there is no command \"{}\"; bailey --help lists them\n", arguments[1]);
+      return exit_usage;
+    }
     try {
       app.parse(count, arguments);
     } catch (const CLI::ParseError& error) {
@@ -47,6 +58,11 @@ int main(int count, char** arguments) {
   } catch (const std::exception& error) {
     fmt::print(stderr, "bailey: {}\n", error.what());
     return exit_failed;
+  }
+  // Who keeps the output must not take a part of it for all.
+  if ((std::fflush(stdout) != 0 || std::ferror(stdout) != 0) && status == exit_ok) {
+    fmt::print(stderr, "bailey: could not write to standard output: {}\n", std::strerror(errno));
+    status = exit_failed;
   }
   return status;
 }

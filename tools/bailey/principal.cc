@@ -52,8 +52,8 @@ void add_principal(CLI::App& app, int& status) {
       "Makes an ed25519 key pair and prints the policy lines for it.\n\n"
       "Writes DIR/NAME (the secret key, mode 0600) and DIR/NAME.pub. Nothing is ever overwritten.\n"
       "Example:\n"
-      "  bailey principal add alice --out keys >> policy.toml\n"
-      "  bailey table get --as keys/alice orders some-key");
+      "  bailey principal add carol >> policy.toml\n"
+      "  bailey table get --as carol orders some-key");
   command->add_option("NAME", options->name, "the principal's name in the policy")->required();
   command->add_option("--out", options->folder, "folder for the two files (.); made if it is missing")
       ->type_name("DIR");

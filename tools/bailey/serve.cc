@@ -2,6 +2,7 @@
 #include "bailey/broker/serve.h"
 
 #include <fmt/format.h>
+#include <signal.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -54,13 +55,21 @@ void print_walkthrough(const demo::Folder& folder, const std::string& socket) {
   line("table get", "mallory", "orders greeting");
   line("status", "alice", "");
   fmt::print(
-      "\nWhoever can read a key file is that principal: these are all yours, since one user made them. In\n"
+      "\nWhoever can read a key file is that principal: these are all yours, since one user made them. And "
+      "as\n"
+      "the broker's user you are admin under each of these names: you may apply a policy. In\n"
       "earnest each principal has a uid of its own. The policy: {}\nCtrl-C stops the broker.\n\n",
       folder.policy_file());
   std::fflush(stdout);
 }
 
 int serve(Options options) {
+  // From before anything is made until all of it is removed; the keeper reads these from a descriptor.
+  // Whatever comes while it cleans up must not end it half-way.
+  sigset_t stops;
+  sigemptyset(&stops);
+  for (int signal : {SIGINT, SIGTERM, SIGHUP}) sigaddset(&stops, signal);
+  ::sigprocmask(SIG_BLOCK, &stops, nullptr);
   log::set_level(options.log_level == "debug"     ? log::Level::debug
                  : options.log_level == "info"    ? log::Level::info
                  : options.log_level == "warning" ? log::Level::warning

@@ -209,7 +209,9 @@ void add_table(CLI::App& app, int& status) {
       "Example:\n"
       "  bailey table scan orders --limit 10",
       options, false);
-  command->add_option("--limit", options->limit, "at most so many (all)")->type_name("N");
+  command->add_option("--limit", options->limit, "at most so many (all)")
+      ->check(CLI::PositiveNumber)
+      ->type_name("N");
   command->add_flag("--json", options->json, "one JSON object a line; what is not UTF-8 as base64");
   on_run(command, status, [options] { return told(scan(*options)); });
 }

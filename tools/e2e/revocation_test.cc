@@ -300,6 +300,34 @@ TEST_P(RevocationWhile, LosesNothingThatWasAcknowledged) {
   EXPECT_EQ(value, std::to_string(keys_most - 1));
 }
 
+// A writer that was passed over works again once it was told so, and before it says that it heard: the others
+// wait for it as for any other, or what it publishes meanwhile would be in no index that they use.
+TEST_F(Revocation, WaitsForAWriterThatCameBack) {
+  const std::string with = policy_with("shared", "rw"), no_bob = policy_with("shared", "rw", false),
+                    mallory_reads = policy_with("shared", "r", false);
+  serve(with);
+  auto alice = session("alice").value();
+  auto hers = alice.open_table("orders", Access::read_write).value();
+  ASSERT_TRUE(hers.put("key", "old"));
+  auto mallory = session("mallory").value();
+  auto his = mallory.open_table("orders", Access::read_write).value();
+  auto bob = session("bob").value();
+  auto bobs = bob.open_table("orders", Access::read_only).value();
+  ASSERT_TRUE(apply(no_bob));  // alice and mallory do not answer, and are passed over
+  for (int i = 0; i < 100; ++i) ASSERT_TRUE(hers.put("key", "back"));
+  At hook(pool::Step::before_publish, [&] { ASSERT_TRUE(apply(mallory_reads)); });
+  hers.view().set_hook(&hook);
+  auto put = hers.update("key", "new");
+  hers.view().set_hook(nullptr);
+  std::string value;
+  ASSERT_TRUE(hers.get("key", value));
+  if (put) {
+    EXPECT_EQ(value, "new") << "an acknowledged write was lost";
+  } else {
+    EXPECT_EQ(put.error().code, Code::timed_out) << put.error().to_string();
+  }
+}
+
 // ---- what it costs
 // ----------------------------------------------------------------------------------------------------------------------
 
