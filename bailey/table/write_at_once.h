@@ -12,8 +12,8 @@
 
 namespace bailey::table {
 
-inline constexpr std::size_t limbo_batch =
-    64;  // blocks in limbo before desks are read: the cost is shared by them
+// Blocks in limbo before desks are read: the cost of a read is shared by so many.
+inline constexpr std::size_t limbo_batch = 64;
 
 [[gnu::always_inline]] inline Writer::Outcome Writer::write_at_once(Op op, std::string_view key,
                                                                     std::string_view value,

@@ -71,7 +71,7 @@ class Writer : pool::Owner {
   Result<std::size_t> maintain();
 
  private:
-  // What a search found: the slot that holds the key's record, or where it could go.
+  // What a search found: the slot that holds the key's record; null where the key is absent.
   struct Hit {
     Word* slot = nullptr;
     Word seen = 0;  // the slot's value, announced in shared mode
