@@ -77,6 +77,9 @@ struct Setup {
   protocol::Listener* listener = nullptr;
   ControlPage* control = nullptr;
   crypto::SecretKey* key = nullptr;
+  // Derived from that key: the secret that keys of regions and tokens are derived from. It never leaves the
+  // broker.
+  crypto::Secret* root = nullptr;
   medium::Allocator* allocator = nullptr;
   Fd* pool_lock = nullptr;
   Held* held = nullptr;

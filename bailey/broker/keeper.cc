@@ -125,7 +125,8 @@ void Keeper::forget_pool() {
   held_.clear();
   *setup_.control = ControlPage();
   protocol::Listener closed = std::move(*setup_.listener);
-  crypto::SecretKey wiped = std::move(*setup_.key);
+  crypto::SecretKey wiped_key = std::move(*setup_.key);
+  crypto::Secret wiped_root = std::move(*setup_.root);
   setup_.pool_lock->reset();
   broker_.pidfd.reset();
   line_.close();

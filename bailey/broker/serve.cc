@@ -13,6 +13,7 @@
 #include "bailey/broker/broker.h"
 #include "bailey/broker/context.h"
 #include "bailey/broker/keeper.h"
+#include "bailey/crypto/kdf.h"
 #include "bailey/crypto/key_file.h"
 #include "bailey/policy/policy.h"
 
@@ -77,6 +78,9 @@ Status serve_until_stopped(const ServeOptions& options) {
   policy::Policy policy = BAILEY_TRY(read_policy(options.policy_file));
   crypto::SecretKey key = BAILEY_TRY(options.key_file.empty() ? crypto::SecretKey::generate()
                                                               : crypto::read_secret_key(options.key_file));
+  crypto::Secret seed = BAILEY_TRY(key.seed());
+  crypto::Secret root = BAILEY_TRY(crypto::derive(seed.span(), "bailey root 1"));
+  seed.reset();
   std::string path = options.socket_path.empty() ? protocol::default_socket_path() : options.socket_path;
   // First of all that it makes: the lock that says that nobody else serves here.
   protocol::Listener listener = BAILEY_TRY(protocol::Listener::bind(path));
@@ -102,6 +106,7 @@ Status serve_until_stopped(const ServeOptions& options) {
   setup.listener = &listener;
   setup.control = &control;
   setup.key = &key;
+  setup.root = &root;
   setup.allocator = &allocator;
   setup.pool_lock = &lock;
 

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "bailey/crypto/base64.h"
+#include "bailey/crypto/kdf.h"
 #include "bailey/crypto/mac.h"
 #include "bailey/crypto/secret.h"
 #include "bailey/crypto/sign.h"
@@ -253,6 +254,34 @@ TEST(Secret, MemoryThatCannotBeLockedIsRefused) {
   ASSERT_EQ(waitpid(child, &status, 0), child);
   ASSERT_TRUE(WIFEXITED(status));
   EXPECT_EQ(WEXITSTATUS(status), 0);
+}
+
+std::string_view text_of(const Secret& secret) {
+  return {reinterpret_cast<const char*>(secret.span().data()), secret.span().size()};
+}
+
+// RFC 5869, section 2.3: the first block is HMAC(key, info | 1).
+TEST(Derive, IsTheFirstBlockOfHkdfExpand) {
+  const std::string key = unhex("077709362c2e32df0ddc3f0dc47bba6390b6c73bb50f9c3122ec844ad7c2b3e5");
+  const std::string context = "\x01\x02\x03";
+  const std::string info = std::string("bailey test 1") + '\0' + context + '\1';
+  const Mac wanted = mac(std::as_bytes(std::span(key)), std::as_bytes(std::span(info)));
+  auto derived = derive(std::as_bytes(std::span(key)), "bailey test 1", std::as_bytes(std::span(context)));
+  ASSERT_TRUE(derived);
+  EXPECT_EQ(text_of(*derived), std::string_view(reinterpret_cast<const char*>(wanted.data()), wanted.size()));
+}
+
+TEST(Derive, LabelsContextsAndKeysGiveDifferentKeys) {
+  const std::string key(32, 'k'), other(32, 'o'), context = "c";
+  auto of = [](const std::string& from, std::string_view label, const std::string& with) {
+    return std::string(
+        text_of(*derive(std::as_bytes(std::span(from)), label, std::as_bytes(std::span(with)))));
+  };
+  const std::string one = of(key, "bailey a 1", context);
+  EXPECT_EQ(one, of(key, "bailey a 1", context));
+  EXPECT_NE(one, of(key, "bailey b 1", context));
+  EXPECT_NE(one, of(key, "bailey a 1", "d"));
+  EXPECT_NE(one, of(other, "bailey a 1", context));
 }
 
 }  // namespace
