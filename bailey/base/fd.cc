@@ -37,21 +37,23 @@ Result<std::byte*> map(int fd, std::size_t bytes, int protection, int flags, Map
   }
   return static_cast<std::byte*>(base);
 }
+
+void unmap(std::byte* base, std::size_t size) { ::munmap(base, size); }
 }  // namespace
 
 Result<Mapping> Mapping::of_file(int fd, std::size_t bytes, Access access, Fork fork) {
   int protection = access == Access::read_write ? PROT_READ | PROT_WRITE : PROT_READ;
   std::byte* base = BAILEY_TRY(map(fd, bytes, protection, MAP_SHARED, fork));
-  return Mapping(base, bytes);
+  return Mapping(base, bytes, unmap);
 }
 
 Result<Mapping> Mapping::anonymous(std::size_t bytes, Fork fork) {
   std::byte* base = BAILEY_TRY(map(-1, bytes, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, fork));
-  return Mapping(base, bytes);
+  return Mapping(base, bytes, unmap);
 }
 
 void Mapping::reset() {
-  if (base_ != nullptr) ::munmap(base_, size_);
+  if (base_ != nullptr) release_(base_, size_);
   base_ = nullptr;
   size_ = 0;
 }

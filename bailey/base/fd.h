@@ -50,12 +50,15 @@ class Mapping {
 
   Mapping() = default;
   Mapping(Mapping&& other) noexcept
-      : base_(std::exchange(other.base_, nullptr)), size_(std::exchange(other.size_, 0)) {}
+      : base_(std::exchange(other.base_, nullptr)),
+        size_(std::exchange(other.size_, 0)),
+        release_(other.release_) {}
   Mapping& operator=(Mapping&& other) noexcept {
     if (this != &other) {
       reset();
       base_ = std::exchange(other.base_, nullptr);
       size_ = std::exchange(other.size_, 0);
+      release_ = other.release_;
     }
     return *this;
   }
@@ -64,6 +67,11 @@ class Mapping {
   // Error: io with errno (EPERM where a seal refuses, ENOMEM, EACCES ...).
   static Result<Mapping> of_file(int fd, std::size_t bytes, Access access, Fork fork = Fork::dropped);
   static Result<Mapping> anonymous(std::size_t bytes, Fork fork = Fork::inherited);
+  // Takes over what somebody else mapped and knows how to unmap.
+  using Release = void (*)(std::byte* base, std::size_t size);
+  static Mapping of_memory(std::byte* base, std::size_t bytes, Release release) {
+    return Mapping(base, bytes, release);
+  }
 
   std::byte* data() const { return base_; }
   std::size_t size() const { return size_; }
@@ -72,9 +80,10 @@ class Mapping {
   void reset();
 
  private:
-  Mapping(std::byte* base, std::size_t size) : base_(base), size_(size) {}
+  Mapping(std::byte* base, std::size_t size, Release release) : base_(base), size_(size), release_(release) {}
   std::byte* base_ = nullptr;
   std::size_t size_ = 0;
+  Release release_ = nullptr;
 };
 
 // The size of the file behind `fd`, in bytes.

@@ -4,9 +4,17 @@
 #include <sys/mman.h>
 
 #include <cerrno>
+#include <iterator>
+
+#include "bailey/base/bytes.h"
 
 namespace bailey::guard {
 namespace {
+
+constexpr std::size_t place_bytes = 2u << 20;
+constexpr std::size_t nothing_bytes = 4096;
+
+std::size_t whole_place(std::size_t bytes) { return round_up(bytes + nothing_bytes, place_bytes); }
 
 // 0, or the errno of the kernel's refusal.
 int reserve() {
@@ -30,6 +38,40 @@ Status reserve_window() {
             fmt::format("could not reserve the addresses {:#x} to {:#x} for guarded memory", window_base,
                         window_base + window_bytes),
             "nothing else may be mapped there, and ulimit -v must allow it"});
+}
+
+Result<std::byte*> Places::take(std::size_t bytes) {
+  const std::size_t whole = whole_place(bytes);
+  for (auto hole = free_.begin(); bytes < window_bytes && hole != free_.end(); ++hole) {
+    auto [at, room] = *hole;
+    if (room < whole) continue;
+    free_.erase(hole);
+    if (room > whole) free_.emplace(at + whole, room - whole);
+    return reinterpret_cast<std::byte*>(at);
+  }
+  return fail(Code::no_space, By::library,
+              fmt::format("the window of guarded memory has no {} bytes left", bytes),
+              "close regions that are not in use");
+}
+
+void Places::give_back(std::byte* at, std::size_t bytes) {
+  const std::size_t whole = whole_place(bytes);
+  // Where the kernel refuses (it has no memory for the change), what lies there stays, and so the place is
+  // lost.
+  if (::mmap(at, whole, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0) ==
+      MAP_FAILED)
+    return;
+  auto [hole, fresh] = free_.emplace(reinterpret_cast<std::uintptr_t>(at), whole);
+  BAILEY_ASSERT(fresh);
+  if (auto next = std::next(hole); next != free_.end() && hole->first + hole->second == next->first) {
+    hole->second += next->second;
+    free_.erase(next);
+  }
+  if (hole == free_.begin()) return;
+  if (auto before = std::prev(hole); before->first + before->second == hole->first) {
+    before->second += hole->second;
+    free_.erase(hole);
+  }
 }
 
 }  // namespace bailey::guard

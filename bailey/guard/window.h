@@ -4,11 +4,12 @@
 // begins: "no mprotect, munmap, mremap ... that meets the window". Between the heap of position-independent
 // programs and the mappings of the kernel's choice, and outside the shadow of the address sanitizer.
 //
-// Thread-safe.
+// Thread safety: reserve_window() is thread-safe, Places is for whoever holds the lock of keys.cc.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
+#include <map>
 
 #include "bailey/base/error.h"
 
@@ -20,5 +21,18 @@ inline constexpr std::size_t window_bytes = std::size_t{1} << 42;
 // Reserves the addresses, without memory behind them, for the life of the process; the first call does it.
 // Error unsupported where something lies there (a sanitizer's shadow, a limit of address space).
 Status reserve_window();
+
+// Who lies where in the window. Each place begins at 2 MiB, as huge pages want it, and has a page of nothing
+// behind it.
+class Places {
+ public:
+  // Error no_space where the window is full.
+  Result<std::byte*> take(std::size_t bytes);
+  // Unmaps what lies at a place that was taken, and keeps the addresses reserved.
+  void give_back(std::byte* at, std::size_t bytes);
+
+ private:
+  std::map<std::uintptr_t, std::size_t> free_{{window_base, window_bytes}};  // start, bytes; none adjoin
+};
 
 }  // namespace bailey::guard

@@ -19,6 +19,30 @@ TEST(Window, IsReservedOnceAndIsFullOfNothing) {
     EXPECT_EQ(errno, EEXIST);
   }
 }
+
+TEST(Window, PlacesAreApartAndAreGivenOutAgain) {
+  ASSERT_TRUE(reserve_window());
+  Places places;
+  auto a = places.take(4096), b = places.take((2 << 20) - 4096), c = places.take(2 << 20), d = places.take(1);
+  ASSERT_TRUE(a && b && c && d);
+  EXPECT_EQ(reinterpret_cast<std::uintptr_t>(*a), window_base);
+  EXPECT_EQ(*b - *a, 2 << 20);
+  EXPECT_EQ(*c - *b, 2 << 20);
+  EXPECT_EQ(*d - *c, 4 << 20);  // a page of nothing wants another 2 MiB
+  // What is free on both sides becomes one.
+  places.give_back(*a, 4096);
+  places.give_back(*c, 2 << 20);
+  places.give_back(*b, (2 << 20) - 4096);
+  auto all = places.take((8 << 20) - 4096);
+  ASSERT_TRUE(all);
+  EXPECT_EQ(*all, *a);
+  places.give_back(*d, 1);
+  places.give_back(*all, (8 << 20) - 4096);
+  EXPECT_FALSE(places.take(window_bytes));
+  auto nearly_all = places.take(window_bytes - 4096);
+  ASSERT_TRUE(nearly_all);
+  EXPECT_EQ(places.take(1).error().code, Code::no_space);
+}
 #endif
 
 }  // namespace
