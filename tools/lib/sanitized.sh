@@ -4,7 +4,7 @@
 # tsan: tests whose threads share one buffer. Tests that fork add nothing there: TSan does not see across processes.
 
 asan_tests=(
-  base_test policy_test crypto_test codec_test kinds_test heap_test table_test hostile_test
+  base_test policy_test crypto_test capability_test codec_test kinds_test heap_test table_test hostile_test
 )
 tsan_tests=(
   table_tsan_test
