@@ -2,6 +2,8 @@
 
 #include <fmt/format.h>
 
+#include "bailey/pool/sealer.h"
+
 namespace bailey::pool {
 namespace {
 constexpr std::uint64_t always_alive = 1;
@@ -36,6 +38,8 @@ View::View(ViewParts parts, std::unique_ptr<Backing> backing)
 View::~View() {
   while (!mapped_.empty()) forget(mapped_.back());
 }
+
+void View::set_sealer(std::unique_ptr<Sealer> sealer) { sealer_ = std::move(sealer); }
 
 void View::remember(SegmentId id, const Extent& extent) {
   if (extents_[id].base == nullptr) mapped_.push_back(id);
@@ -78,7 +82,10 @@ Status View::retire(SegmentId id) {
 Status View::attend() {
   auto attention = BAILEY_TRY(backing_->attend());
   parts_.expected_grant = attention.expected_grant;
-  if (attention.index != nullptr) parts_.index = attention.index;
+  if (attention.index != nullptr) {
+    parts_.index = attention.index;
+    if (sealer_) sealer_->forget_versions();
+  }
   for (SegmentId id : attention.gone) forget(id);
   if (owner_ != nullptr) owner_->attended(attention.left, attention.late);
   return {};

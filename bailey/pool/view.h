@@ -33,6 +33,8 @@
 
 namespace bailey::pool {
 
+class Sealer;
+
 using SegmentId = std::uint16_t;
 
 // A mapped segment. `pages` and `data_offset` come from the broker (or from the size of the file that it
@@ -172,6 +174,10 @@ class View {
   Status attend();
   Status renew_writer_id();
 
+  // Of an encrypted region; else null. A structure asks once an operation.
+  Sealer* sealer() const { return sealer_.get(); }
+  void set_sealer(std::unique_ptr<Sealer> sealer);
+
   void set_owner(Owner* owner) { owner_ = owner; }
   void set_hook(StepHook* hook) { hook_ = hook; }
   [[gnu::always_inline]] void step(Step step) {
@@ -185,6 +191,7 @@ class View {
 
   ViewParts parts_;
   std::unique_ptr<Backing> backing_;
+  std::unique_ptr<Sealer> sealer_;
   struct Free {
     void operator()(void* memory) const { std::free(memory); }
   };

@@ -6,7 +6,6 @@
 #include <algorithm>
 #include <string>
 
-#include "bailey/table/home.h"
 #include "bailey/table/writer.h"
 
 namespace bailey::table {
@@ -18,11 +17,17 @@ using medium::store_release;
 // The slot that leads to a complete record at `place`, final or tentative; null where none does.
 Result<Writer::Referrer> Writer::referrer(const std::byte* record, std::uint64_t block_bytes, Word place) {
   const auto* words = reinterpret_cast<const Word*>(record);
-  auto lengths = check_lengths(load_relaxed(words + 1), block_bytes);
-  if (!lengths) return Referrer{};  // not a record: what can't be read can't be referred to
-  std::string key(lengths->key, '\0');
-  medium::copy_out(key.data(), record + BAILEY_RECORD_HEADER_BYTES, lengths->key);
-  Home home = home_of(key, geometry_);
+  Home home;
+  if (view_.sealer() != nullptr) {
+    if (!check_sealed_lengths(load_relaxed(words + 1), block_bytes)) return Referrer{};
+    home = home_of(crypto::KeyHash{load_relaxed(words + 2), load_relaxed(words + 3)}, geometry_);
+  } else {
+    auto lengths = check_lengths(load_relaxed(words + 1), block_bytes);
+    if (!lengths) return Referrer{};  // not a record: what can't be read can't be referred to
+    std::string key(lengths->key, '\0');
+    medium::copy_out(key.data(), record + BAILEY_RECORD_HEADER_BYTES, lengths->key);
+    home = home_of(key, geometry_);
+  }
   Index index(view_.index(), geometry_);
   Walk walk(index, home.bucket);
   for (Word* slot; (slot = walk.slot()) != nullptr; walk.next()) {
@@ -33,6 +38,41 @@ Result<Writer::Referrer> Writer::referrer(const std::byte* record, std::uint64_t
     return fail(Code::corrupt, By::peer, "corrupt index: a chain is a circle or leads out of the index");
   return Referrer{};
 }
+
+namespace {
+
+// Bytes of a record behind its two words.
+std::uint64_t body_bytes(const Lengths& lengths, bool sealed) {
+  return (sealed ? sealed_record_bytes(lengths.key, lengths.value)
+                 : record_bytes(lengths.key, lengths.value)) -
+         BAILEY_RECORD_HEADER_BYTES;
+}
+
+void copy_record(const std::byte* from, Word word, Word lengths, std::byte* to, std::uint64_t bytes) {
+  auto* to_words = reinterpret_cast<Word*>(to);
+  std::atomic_thread_fence(std::memory_order_release);
+  medium::store_relaxed(to_words + 1, lengths);
+  for (std::uint64_t i = 0; i < bytes / 8; ++i)
+    medium::store_relaxed(to_words + 2 + i, load_relaxed(reinterpret_cast<const Word*>(from) + 2 + i));
+  store_release(to_words, word);
+}
+
+// A sealed record moves as it is, but for one that is sealed under an older key: it comes under the newest
+// one. With the same version, so that whoever moves it, and however often, it becomes the same bytes: nothing
+// else is ever sealed under that key and version. False where it stays as it is, also if it does not open:
+// who reads it is told.
+bool seal_anew(pool::Sealer& sealer, const std::byte* from, Word word, Word lengths, std::byte* to) {
+  if (generation_of(lengths) >= sealer.generation()) return false;
+  SealedCopy copy(sealer, from, word, lengths);
+  Error failure;
+  if (copy.open(sealer, failure) != pool::Sealer::Opened::yes) return false;
+  copy.bound.lengths = lengths - generation_of(lengths) + sealer.generation();
+  sealer.seal(copy.text, copy.bound, copy.tag);
+  store_sealed(to, copy.bound, copy.tag, copy.text);
+  return true;
+}
+
+}  // namespace
 
 // Moves one record into a block of one's own, if a slot still leads to it. Error: quota where there is no
 // block.
@@ -47,17 +87,14 @@ Status Writer::move_record(const Block& from, Word place) {
       medium::cas(from_slot.slot, from_slot.value, 0);
       continue;
     }
-    auto lengths = check_lengths(load_relaxed(from.lengths()), from.bytes);
+    const Word raw = load_relaxed(from.lengths());
+    const bool sealed = view_.sealer() != nullptr;
+    auto lengths = sealed ? check_sealed_lengths(raw, from.bytes) : check_lengths(raw, from.bytes);
     if (!lengths) return {};
-    OwnBlock to = BAILEY_TRY(allocate(record_bytes(lengths->key, lengths->value)));
-    auto* to_words = reinterpret_cast<Word*>(to.record);
-    std::atomic_thread_fence(std::memory_order_release);
-    std::uint64_t words = (medium::padded(lengths->key) + medium::padded(lengths->value)) / 8;
-    medium::store_relaxed(to_words + 1, make_lengths(lengths->key, lengths->value));
-    for (std::uint64_t i = 0; i < words; ++i)
-      medium::store_relaxed(to_words + 2 + i,
-                            load_relaxed(reinterpret_cast<const Word*>(from.record) + 2 + i));
-    store_release(to_words, word);
+    OwnBlock to = BAILEY_TRY(allocate(record_bytes_in(view_, lengths->key, lengths->value)));
+    if (!sealed || !seal_anew(*view_.sealer(), from.record, word, raw, to.record))
+      copy_record(from.record, word, sealed ? raw : make_lengths(lengths->key, lengths->value), to.record,
+                  body_bytes(*lengths, sealed));
     Word desired = make_slot(tag_of(from_slot.value), segment_of(to.place), offset_of(to.place));
     bool replaced = false;
     if (shared_) {

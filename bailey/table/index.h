@@ -12,6 +12,7 @@
 #include <optional>
 
 #include "bailey/abi/segment.h"
+#include "bailey/crypto/key_hash.h"
 #include "bailey/medium/access.h"
 #include "bailey/pool/view.h"
 #include "bailey/table/table.h"
@@ -43,6 +44,7 @@ constexpr Word place_of(Word slot) { return slot & slot_place_mask; }
 struct Home {
   std::uint64_t bucket;
   Word tag;
+  crypto::KeyHash hash = {};  // of an encrypted table
 };
 
 // ---- chains

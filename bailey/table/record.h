@@ -100,7 +100,15 @@ enum class Seen : std::uint8_t {
   other_key,  // a whole record of another key
   changed,    // replaced or being written: look at the slot again
   forged,     // nothing that a writer following the protocol leaves
-  failed,     // its segment could not be mapped; the caller knows the error
+  failed,     // its segment could not be mapped, or it does not open; the caller knows the error
+  unheard,    // sealed under a key that the view has not heard of: attend, and look again
+};
+
+// What is looked for.
+struct Wanted {
+  std::string_view key;
+  const Home& home;
+  bool opens = true;  // whether a sealed record is opened, and not only recognised
 };
 
 struct Lengths {
@@ -151,21 +159,6 @@ inline Seen read_record(pool::View& view, const Word* slot, Word slot_seen, cons
 // Maps the segment that a slot leads to: match where that is done, else what the slot is.
 Seen map_segment(pool::View& view, const Word* slot, Word slot_seen, Error& failure);
 
-// What the record that `slot_seen` leads to is to `key`, from the slot on. `failure` says why where it is
-// Seen::failed.
-template <class Sink>
-inline Seen examine(pool::View& view, const Word* slot, Word slot_seen, std::string_view key,
-                    ReadRecord& read, Sink&& sink, Error& failure) {
-  const pool::Extent& extent = view.extent(segment_of(slot_seen));
-  if (extent.base == nullptr) [[unlikely]]
-    if (Seen mapped = map_segment(view, slot, slot_seen, failure); mapped != Seen::match) return mapped;
-  Block block;
-  Place place = locate(extent, slot_seen, block);
-  if (place == Place::ok) [[likely]]
-    return read_record(view, slot, slot_seen, block, key, read, sink);
-  return place == Place::forged && medium::load_acquire(slot) == slot_seen ? Seen::forged : Seen::changed;
-}
-
 // examine() for the usual case, in two halves and in a straight line, so that a processor has the next lookup
 // under way before this one ends: the record is the key's, shares its page, and nobody changes it. The same
 // loads and checks in the same order. Where a half says no, ask examine(), which knows why.
@@ -174,6 +167,7 @@ struct Sighted {
   Word word;
   const Word* page_word;
   Word page_seen;
+  Word lengths;
   unsigned cls;
   std::size_t value_bytes;
 
@@ -186,9 +180,8 @@ struct Sighted {
            medium::load_acquire(page_word) == page_seen;
   }
 };
-// Whether `slot_seen` leads to a complete record of `key`, which has at most key_bytes_max bytes.
-[[gnu::always_inline]] inline bool sight(const pool::View& view, Word slot_seen, std::string_view key,
-                                         Sighted& sighted) {
+// Whether `slot_seen` leads to a block that shares its page; what its words are.
+[[gnu::always_inline]] inline bool sight_block(const pool::View& view, Word slot_seen, Sighted& sighted) {
   // Without a mapping it has no pages.
   const pool::Extent& extent = view.extent(segment_of(slot_seen));
   const std::uint64_t offset = offset_of(slot_seen);
@@ -205,11 +198,18 @@ struct Sighted {
   const std::byte* record = extent.base + offset;
   sighted.words = reinterpret_cast<const Word*>(record);
   sighted.word = medium::load_acquire(sighted.words);
-  const Word lengths = medium::load_relaxed(sighted.words + 1);
-  sighted.value_bytes = value_length(lengths);
-  return !busy(sighted.word) && key_length(lengths) == key.size() &&
-         record_bytes(key.size(), sighted.value_bytes) <= class_bytes[cls] &&
-         medium::equal(record + BAILEY_RECORD_HEADER_BYTES, key);
+  sighted.lengths = medium::load_relaxed(sighted.words + 1);
+  sighted.value_bytes = value_length(sighted.lengths);
+  return true;
+}
+// Whether it leads to a complete record of `key`, which has at most key_bytes_max bytes.
+[[gnu::always_inline]] inline bool sight(const pool::View& view, Word slot_seen, std::string_view key,
+                                         Sighted& sighted) {
+  if (!sight_block(view, slot_seen, sighted)) [[unlikely]]
+    return false;
+  return !busy(sighted.word) && key_length(sighted.lengths) == key.size() &&
+         record_bytes(key.size(), sighted.value_bytes) <= class_bytes[sighted.cls] &&
+         medium::equal(reinterpret_cast<const std::byte*>(sighted.words) + BAILEY_RECORD_HEADER_BYTES, key);
 }
 
 // Fills an owner's block, whose record word is busy; complete, but no slot leads to it yet.

@@ -3,8 +3,7 @@
 // Slots do not move while their record lives, so a record that is there throughout is met when its bucket is.
 #include <fmt/format.h>
 
-#include "bailey/table/home.h"
-#include "bailey/table/record.h"
+#include "bailey/table/examine.h"
 #include "bailey/table/state.h"
 
 namespace bailey::table {
@@ -29,6 +28,24 @@ Seen read_item(pool::View& view, const Word* slot, Word seen, const Block& block
   return still(slot, seen, block, word) ? Seen::match : Seen::changed;
 }
 
+// The same of a sealed record.
+Seen read_sealed_item(pool::View& view, const Word* slot, Word seen, const Block& block, Item& item,
+                      Error& failure) {
+  Word word = load_acquire(block.word());
+  Word raw = medium::load_relaxed(block.lengths());
+  if (busy(word)) return Seen::changed;
+  if (!check_sealed_lengths(raw, block.bytes))
+    return still(slot, seen, block, word) ? Seen::forged : Seen::changed;
+  SealedCopy copy(*view.sealer(), block.record, word, raw);
+  view.step(pool::Step::record_copied);
+  if (!still(slot, seen, block, word)) return Seen::changed;
+  if (Seen opened = open_copy(view, copy, failure); opened != Seen::match) return opened;
+  item.key = copy.key();
+  item.value = copy.value();
+  item.version = version_of(word);
+  return Seen::match;
+}
+
 }  // namespace
 
 Status Table::scan(Cursor& cursor, std::size_t items_max, std::vector<Item>& items) {
@@ -43,6 +60,7 @@ Status Table::scan(Cursor& cursor, std::size_t items_max, std::vector<Item>& ite
       break;
     }
     const std::size_t bucket_start = items.size();
+    std::optional<Error> damaged;
     Index index(view.index(), state.geometry);
     Walk walk(index, cursor.bucket);
     while (Word* slot = walk.slot()) {
@@ -59,7 +77,8 @@ Status Table::scan(Cursor& cursor, std::size_t items_max, std::vector<Item>& ite
       Block block;
       Place place = extent ? locate(**extent, seen, block) : Place::forged;
       if (place == Place::ok)
-        what = read_item(view, slot, seen, block, item);
+        what = view.sealer() == nullptr ? read_item(view, slot, seen, block, item)
+                                        : read_sealed_item(view, slot, seen, block, item, state.failure);
       else if (place == Place::forged && load_acquire(slot) == seen)
         what = Seen::forged;
       if (what == Seen::changed) {
@@ -71,9 +90,12 @@ Status Table::scan(Cursor& cursor, std::size_t items_max, std::vector<Item>& ite
         continue;
       }
       attempts = 0;
-      if (what == Seen::match) {
+      if (what == Seen::unheard) break;
+      if (what == Seen::failed) {
+        if (!damaged) damaged = std::exchange(state.failure, Error{});
+      } else if (what == Seen::match) {
         // A slot may lead to a record that does not belong here only if somebody forged it.
-        Home home = home_of(item.key, state.geometry);
+        Home home = home_in(view, item.key, state.geometry);
         if (home.bucket == cursor.bucket && home.tag == tag_of(seen))
           items.push_back(std::move(item));
         else
@@ -93,6 +115,10 @@ Status Table::scan(Cursor& cursor, std::size_t items_max, std::vector<Item>& ite
       continue;
     }
     ++cursor.bucket;
+    if (damaged) {
+      damaged->remedy = "go on from the same cursor: it stands behind the record";
+      return std::unexpected(std::move(*damaged));
+    }
   }
   return {};
 }

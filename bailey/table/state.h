@@ -23,6 +23,9 @@ struct Table::State {
   template <class Sink>
   bool look_at_once(const Word* slot, const Home& home, std::string_view key, Found& found, Sink&& sink);
   template <class Sink>
+  bool look_at_sealed_once(const Word* slot, Word seen, const Home& home, std::string_view key, Found& found,
+                           Sink& sink);
+  template <class Sink>
   Look look(const Home& home, std::string_view key, Found& found, Sink&& sink);
   Result<Found> get(std::string_view key, MutableBytes out, std::size_t* bytes_needed);
   const Word* first_candidate(const Home& home) const;
@@ -32,6 +35,8 @@ struct Table::State {
   // start; false: `failure` says why.
   Result<std::uint64_t> write(Op op, std::string_view key, std::string_view value,
                               std::uint64_t expected_version, std::string_view what);
+  Writer::Outcome write_sealed_at_once(Op op, std::string_view key, std::string_view value,
+                                       std::uint64_t expected_version, std::uint64_t& version);
   bool write_closely(Write& write, std::string_view what);
 
   std::unique_ptr<pool::View> view;

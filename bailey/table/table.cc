@@ -4,8 +4,7 @@
 
 #include <algorithm>
 
-#include "bailey/table/home.h"
-#include "bailey/table/record.h"
+#include "bailey/table/examine.h"
 #include "bailey/table/state.h"
 #include "bailey/table/write_at_once.h"
 
@@ -89,7 +88,11 @@ template <class Sink>
   Word seen = load_acquire(slot);
   view->step(pool::Step::slot_loaded);
   Sighted record;
-  if (seen >> BAILEY_SLOT_TAG_SHIFT != home.tag || !sight(*view, seen, key, record)) [[unlikely]]
+  if (seen >> BAILEY_SLOT_TAG_SHIFT != home.tag) [[unlikely]]
+    return false;
+  if (view->sealer() != nullptr) [[unlikely]]
+    return look_at_sealed_once(slot, seen, home, key, found, sink);
+  if (!sight(*view, seen, key, record)) [[unlikely]]
     return false;
   void* to = sink(record.value_bytes);
   if (to == nullptr) [[unlikely]]
@@ -102,12 +105,33 @@ template <class Sink>
   return true;
 }
 
+template <class Sink>
+[[gnu::noinline]] bool Table::State::look_at_sealed_once(const Word* slot, Word seen, const Home& home,
+                                                         std::string_view key, Found& found, Sink& sink) {
+  Sighted record;
+  if (!sight_sealed(*view, seen, key.size(), home.hash, record)) [[unlikely]]
+    return false;
+  SealedCopy copy(*view->sealer(), reinterpret_cast<const std::byte*>(record.words), record.word,
+                  record.lengths);
+  view->step(pool::Step::record_copied);
+  if (!record.still(slot, seen) || open_copy(*view, copy, failure) != Seen::match || copy.key() != key)
+      [[unlikely]]
+    return false;
+  void* to = sink(record.value_bytes);
+  if (to == nullptr) [[unlikely]]
+    return false;
+  std::memcpy(to, copy.value().data(), record.value_bytes);
+  found = {record.value_bytes, version_of(record.word)};
+  return view->current();
+}
+
 inline const Word* Table::State::first_candidate(const Home& home) const {
   return Candidates(Index(view->index(), geometry), home).first();
 }
 
 template <class Sink>
 Table::State::Look Table::State::look(const Home& home, std::string_view key, Found& found, Sink&& sink) {
+  const Wanted wanted{key, home};
   Candidates walk(Index(view->index(), geometry), home);
   for (unsigned attempt = 0;;) {
     Look outcome = Look::absent;
@@ -121,7 +145,7 @@ Table::State::Look Table::State::look(const Home& home, std::string_view key, Fo
       bool fits = true;
       ReadRecord read;
       Seen what = examine(
-          *view, slot, seen, key, read,
+          *view, slot, seen, wanted, read,
           [&](std::size_t bytes) {
             void* to = sink(bytes);
             fits = to != nullptr || bytes == 0;
@@ -139,6 +163,7 @@ Table::State::Look Table::State::look(const Home& home, std::string_view key, Fo
         continue;
       }
       if (what == Seen::failed) return Look::failed;
+      if (what == Seen::unheard) break;
       if (what == Seen::forged) ++counters.forged_entries;
       walk.next();
     }
@@ -173,7 +198,7 @@ Result<Found> Table::State::get(std::string_view key, MutableBytes out, std::siz
   BAILEY_TRY(check_key(key));
   if (!view->current()) BAILEY_TRY(view->attend());
   Found found;
-  auto outcome = look(home_of(key, geometry), key, found,
+  auto outcome = look(home_in(*view, key, geometry), key, found,
                       [&](std::size_t bytes) { return bytes <= out.size() ? out.data() : nullptr; });
   if (outcome == Look::found) return found;
   if (outcome == Look::too_small && bytes_needed != nullptr) *bytes_needed = found.bytes;
@@ -183,7 +208,7 @@ Result<Found> Table::State::get(std::string_view key, MutableBytes out, std::siz
 Result<Found> Table::get(std::string_view key, MutableBytes out, std::size_t* bytes_needed) {
   State& state = *state_;
   if (key.size() <= key_bytes_max && state.view->alive()) [[likely]] {
-    const Home home = home_of(key, state.geometry);
+    const Home home = home_in(*state.view, key, state.geometry);
     const auto sink = [&](std::size_t bytes) { return bytes <= out.size() ? out.data() : nullptr; };
     Found found;
     if (state.look_at_once(state.first_candidate(home), home, key, found, sink)) [[likely]]
@@ -196,7 +221,7 @@ Result<Found> Table::get(std::string_view key, std::string& out) {
   BAILEY_TRY(check_key(key));
   State& state = *state_;
   if (!state.view->current()) BAILEY_TRY(state.view->attend());
-  const Home home = home_of(key, state.geometry);
+  const Home home = home_in(*state.view, key, state.geometry);
   const auto sink = [&](std::size_t bytes) {
     out.resize(bytes);
     return out.data();
@@ -222,14 +247,15 @@ Status Table::get_many(std::span<Get> gets) {
     const std::byte* const base = state.view->index();
     const Index index(state.view->index(), state.geometry);
     for (std::size_t i = 0; i < count; ++i) {
-      homes[i] = home_of(part[i].key, state.geometry);
+      homes[i] = home_in(*state.view, part[i].key, state.geometry);
       medium::prefetch(index.primary(homes[i].bucket));
     }
     for (std::size_t i = 0; i < count; ++i) {
       candidates[i] = Candidates(index, homes[i]).first();
       if (const Word* slot = candidates[i])
         prefetch_record(*state.view, medium::load_relaxed(slot),
-                        std::min(record_bytes(part[i].key.size(), part[i].out.size()), prefetch_bytes_max));
+                        std::min(record_bytes_in(*state.view, part[i].key.size(), part[i].out.size()),
+                                 prefetch_bytes_max));
     }
     for (std::size_t i = 0; i < count; ++i) {
       Get& get = part[i];
@@ -268,6 +294,14 @@ bool Table::State::write_closely(Write& write, std::string_view what) {
   return false;
 }
 
+[[gnu::noinline]] Writer::Outcome Table::State::write_sealed_at_once(Op op, std::string_view key,
+                                                                     std::string_view value,
+                                                                     std::uint64_t expected_version,
+                                                                     std::uint64_t& version) {
+  return writer->write_at_once<true>(op, key, value, expected_version, home_in(*view, key, geometry),
+                                     version);
+}
+
 [[gnu::always_inline]] inline Result<std::uint64_t> Table::State::write(Op op, std::string_view key,
                                                                         std::string_view value,
                                                                         std::uint64_t expected_version,
@@ -275,7 +309,9 @@ bool Table::State::write_closely(Write& write, std::string_view what) {
   if (key.size() <= key_bytes_max && value.size() <= value_bytes_max && writer) [[likely]] {
     std::uint64_t version;
     const auto outcome =
-        writer->write_at_once(op, key, value, expected_version, home_of(key, geometry), version);
+        view->sealer() == nullptr
+            ? writer->write_at_once<false>(op, key, value, expected_version, home_of(key, geometry), version)
+            : write_sealed_at_once(op, key, value, expected_version, version);
     if (outcome == Writer::Outcome::done) [[likely]]
       return version;
     if (outcome == Writer::Outcome::failed) return std::unexpected(explained(writer->take_failure(), what));
@@ -313,7 +349,7 @@ Status Table::apply(std::span<Write> writes) {
     if (state.writer) {
       Home homes[group];
       for (std::size_t i = 0; i < count; ++i) {
-        homes[i] = home_of(part[i].key, state.geometry);
+        homes[i] = home_in(*state.view, part[i].key, state.geometry);
         state.writer->prefetch_bucket(homes[i]);
       }
       for (std::size_t i = 0; i < count; ++i) state.writer->prefetch_record(homes[i]);

@@ -7,13 +7,19 @@
 
 #include "bailey/base/fd.h"
 #include "bailey/pool/plain.h"
+#include "bailey/pool/test_sealer.h"
 
 namespace bailey::table {
 namespace {
 
+struct Sort {
+  Mode mode;
+  bool sealed = false;
+};
+
 struct Fixture {
-  explicit Fixture(Mode mode, std::uint64_t records = 1000, unsigned segments = 8)
-      : geometry(Geometry::plan(mode, records, 42)) {
+  explicit Fixture(Sort sort, std::uint64_t records = 1000, unsigned segments = 8)
+      : geometry(Geometry::plan(sort.mode, records, 42)), sealed(sort.sealed) {
     pool::PlainOptions options;
     options.index_bytes = geometry.index_bytes();
     auto mapping = Mapping::anonymous(pool::PlainPool::bytes_for(options, segments));
@@ -21,17 +27,26 @@ struct Fixture {
     pool.emplace(std::move(*pool::PlainPool::format(memory.span(), options)));
     Table::format(pool->index(), geometry);
   }
-  Table open(bool writable) { return std::move(*Table::open(std::move(*pool->view(writable)), geometry)); }
+  std::unique_ptr<pool::View> view(bool writable) {
+    auto view = std::move(*pool->view(writable));
+    if (sealed) view->set_sealer(pool::TestKeys().sealer());
+    return view;
+  }
+  Table open(bool writable) { return std::move(*Table::open(view(writable), geometry)); }
 
   Geometry geometry;
+  bool sealed;
   Mapping memory;
   std::optional<pool::PlainPool> pool;
 };
 
-class BothModes : public testing::TestWithParam<Mode> {};
-INSTANTIATE_TEST_SUITE_P(Table, BothModes, testing::Values(Mode::exclusive, Mode::shared),
+class BothModes : public testing::TestWithParam<Sort> {};
+INSTANTIATE_TEST_SUITE_P(Table, BothModes,
+                         testing::Values(Sort{Mode::exclusive}, Sort{Mode::shared},
+                                         Sort{Mode::exclusive, true}, Sort{Mode::shared, true}),
                          [](const auto& about) {
-                           return about.param == Mode::shared ? "shared" : "exclusive";
+                           return std::string(about.param.sealed ? "encrypted_" : "") +
+                                  (about.param.mode == Mode::shared ? "shared" : "exclusive");
                          });
 
 TEST_P(BothModes, WhatIsPutIsGotByAnother) {
@@ -88,7 +103,7 @@ TEST_P(BothModes, KeysAndValuesOfEverySizeAndContent) {
 }
 
 TEST(Table, AValueOf16MiB) {
-  Fixture fixture(Mode::shared, 100, 64);
+  Fixture fixture({Mode::shared}, 100, 64);
   Table table = fixture.open(true);
   std::string data(value_bytes_max, 'x'), value;
   data[12345678] = 'y';
@@ -204,7 +219,7 @@ TEST_P(BothModes, ManyRandomOperationsAgreeWithAMap) {
   EXPECT_EQ(table.counters().forged_entries, 0u);
 }
 
-// 100 times the region's size, at 60 % fill with sizes that change.
+// 100 times the region's size (encrypted 15, which takes as long), at 60 % fill with sizes that change.
 TEST_P(BothModes, OverwritingAHundredTimesTheRegionNeverRunsOut) {
   Fixture fixture(GetParam(), 20'000, 16);
   Table table = fixture.open(true);
@@ -213,9 +228,10 @@ TEST_P(BothModes, OverwritingAHundredTimesTheRegionNeverRunsOut) {
   std::vector<std::uint32_t> sizes(12'000, 0);
   std::uint64_t written = 0, live = 0;
   std::string data(70'000, 'd');
-  while (written < 100 * region) {
+  const std::uint64_t times = GetParam().sealed ? 15 : 100;
+  while (written < times * region) {
     std::uint64_t key = random() % sizes.size();
-    auto phase = written / (10 * region) % 3;
+    auto phase = written / (times / 10 * region) % 3;
     std::uint32_t bytes = phase == 0           ? 200 + random() % 400
                           : phase == 1         ? random() % 1200
                           : random() % 50 == 0 ? 60'000
@@ -251,7 +267,7 @@ TEST_P(BothModes, AFullIndexSaysSo) {
 TEST_P(BothModes, ClientsThatPutAndDieNeverFillIt) {
   Fixture fixture(GetParam(), 2000, 16);
   for (int i = 0; i < 1000; ++i) {
-    auto view = std::move(*fixture.pool->view(true));
+    auto view = fixture.view(true);
     std::uint32_t writer = view->writer();
     {
       Table table = std::move(*Table::open(std::move(view), fixture.geometry));
@@ -277,7 +293,7 @@ TEST_P(BothModes, ARevokedTableSaysSo) {
 
 // The owner's garbage is made by others here: it must find it by hints and sweeps.
 TEST(Table, RecordsThatPeersReplaceAreReused) {
-  Fixture fixture(Mode::shared, 1000, 4);
+  Fixture fixture({Mode::shared}, 1000, 4);
   Table a = fixture.open(true), b = fixture.open(true);
   std::string data(1000, 'x');
   for (int i = 0; i < 200'000; ++i) {

@@ -7,7 +7,7 @@
 // does all else.
 #pragma once
 
-#include "bailey/table/home.h"
+#include "bailey/table/sealed.h"
 #include "bailey/table/writer.h"
 
 namespace bailey::table {
@@ -15,12 +15,15 @@ namespace bailey::table {
 // Blocks in limbo before desks are read: the cost of a read is shared by so many.
 inline constexpr std::size_t limbo_batch = 64;
 
+template <bool sealed>
 [[gnu::always_inline]] inline Writer::Outcome Writer::write_at_once(Op op, std::string_view key,
                                                                     std::string_view value,
                                                                     std::uint64_t expected_version, Home home,
                                                                     std::uint64_t& version) {
   if (!view_.current() || heap_.desk() == nullptr || op == Op::erase) [[unlikely]]
     return Outcome::again;
+  // The record whose version is compared has to be opened.
+  if (sealed && op == Op::put_if_version) return Outcome::again;
   const Index index(view_.index(), geometry_);
   Word* slot = Candidates(index, home).first();
   Word seen = 0;
@@ -36,7 +39,8 @@ inline constexpr std::size_t limbo_batch = 64;
         return Outcome::again;
     }
     Sighted record;
-    if (!sight(view_, seen, key, record)) [[unlikely]]
+    if (!(sealed ? sight_sealed(view_, seen, key.size(), home.hash, record)
+                 : sight(view_, seen, key, record))) [[unlikely]]
       return Outcome::again;
     view_.step(pool::Step::record_copied);
     if (!record.still(slot, seen) ||
@@ -55,11 +59,15 @@ inline constexpr std::size_t limbo_batch = 64;
   }
   if (!view_.current() || counter_ == 0xffff'ffff || heap_.limbo() >= limbo_batch) [[unlikely]]
     return Outcome::again;
-  const OwnBlock block = heap_.allocate_at_once(record_bytes(key.size(), value.size()));
+  const OwnBlock block = heap_.allocate_at_once(sealed ? sealed_record_bytes(key.size(), value.size())
+                                                       : record_bytes(key.size(), value.size()));
   if (block.record == nullptr) [[unlikely]]
     return Outcome::again;
   version = std::uint64_t{view_.writer()} << 32 | ++counter_;
-  fill_record(block.record, key, value, version);
+  if constexpr (sealed)
+    fill_sealed_record(*view_.sealer(), block.record, key, home.hash, value, version);
+  else
+    fill_record(block.record, key, value, version);
   view_.step(pool::Step::record_written);
   const Word desired = make_slot(home.tag, segment_of(block.place), offset_of(block.place));
   view_.step(pool::Step::before_publish);
@@ -73,6 +81,7 @@ inline constexpr std::size_t limbo_batch = 64;
   withdraw_announcement();
   if (!view_.current()) [[unlikely]]
     return stands(seen) ? Outcome::done : Outcome::failed;
+  if constexpr (sealed) view_.sealer()->remember(home.hash, version);
   if (seen != 0 && !heap_.release_at_once(seen, cls)) [[unlikely]]
     unlinked(seen);
   return Outcome::done;

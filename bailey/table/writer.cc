@@ -95,16 +95,17 @@ void Writer::attended(bool left, bool late) {
 
 // ---- searching
 
-// What a slot's record is to `key`, and of which version.
-Seen Writer::examine(const Word* slot, Word seen, std::string_view key, std::uint64_t& version) {
+// What a slot's record is to what is wanted, and of which version.
+Seen Writer::examine(const Word* slot, Word seen, const Wanted& wanted, std::uint64_t& version) {
   ReadRecord read;
-  Seen what = table::examine(view_, slot, seen, key, read, [](std::size_t) { return nullptr; }, failure_);
+  Seen what = table::examine(view_, slot, seen, wanted, read, [](std::size_t) { return nullptr; }, failure_);
   version = version_of(read.word);
   return what;
 }
 
 // The slot that holds the key's record, announced in shared mode; null where there is none.
-bool Writer::search(const Home& home, std::string_view key, Hit& hit) {
+bool Writer::search(const Wanted& wanted, Hit& hit) {
+  const Home& home = wanted.home;
   unsigned attempts = 0;
   Candidates walk(Index(view_.index(), geometry_), home);
   while (Word* slot = walk.slot()) {
@@ -117,13 +118,16 @@ bool Writer::search(const Home& home, std::string_view key, Hit& hit) {
     Seen what = Seen::changed;
     std::uint64_t version = 0;
     if (shared_) announce(seen);
-    if (!shared_ || load_acquire(slot) == seen) what = examine(slot, seen, key, version);
+    if (!shared_ || load_acquire(slot) == seen) what = examine(slot, seen, wanted, version);
     switch (what) {
       case Seen::match:
         hit = {slot, seen, version};
         return true;
       case Seen::failed:
         return false;
+      case Seen::unheard:
+        hit = {};  // the view is not current: the caller looks, and searches anew
+        return true;
       case Seen::forged:
         ++counters_.forged_entries;
         [[fallthrough]];
@@ -156,17 +160,26 @@ void Writer::prefetch_record(const Home& home) const {
 
 // ---- writing
 
-bool Writer::prepare(OwnBlock& block, std::string_view key, std::string_view value, std::uint64_t& version) {
+void Writer::fill(const OwnBlock& block, const Home& home, std::string_view key, std::string_view value,
+                  std::uint64_t version) {
+  if (view_.sealer() == nullptr) [[likely]]
+    fill_record(block.record, key, value, version);
+  else
+    fill_sealed_record(*view_.sealer(), block.record, key, home.hash, value, version);
+}
+
+bool Writer::prepare(OwnBlock& block, const Home& home, std::string_view key, std::string_view value,
+                     std::uint64_t& version) {
   if (counter_ == 0xffff'ffff && !renew_counter()) return false;
   version = std::uint64_t{view_.writer()} << 32 | ++counter_;
-  const std::uint64_t bytes = record_bytes(key.size(), value.size());
+  const std::uint64_t bytes = record_bytes_in(view_, key.size(), value.size());
   if (heap_.limbo() >= limbo_batch && keep_failure(collect())) return false;
   if (!heap_.allocate(bytes, block)) {
     auto found = allocate_after_reclaim(bytes);
     if (found) block = *found;
     if (keep_failure(std::move(found))) return false;
   }
-  fill_record(block.record, key, value, version);
+  fill(block, home, key, value, version);
   view_.step(pool::Step::record_written);
   return true;
 }
@@ -183,11 +196,14 @@ Writer::Outcome Writer::replace(const Hit& hit, Word desired) {
 }
 
 bool Writer::write(Write& write) {
-  const Home home = home_of(write.key, geometry_);
+  const Home home = home_in(view_, write.key, geometry_);
   // A writer that is to leave its segments must not announce on a desk there, which the search does; of a
   // forked child's memory nothing may be touched at all.
   if (!take_desk()) return false;
   const Op op = write.op;
+  // A sealed record is opened only where it matters to whom it tells what: any other write of the key
+  // replaces also one that does not open.
+  const Wanted wanted{write.key, home, op == Op::put_if_version};
   OwnBlock block;
   write.version = 0;
   for (unsigned attempt = 0;; ++attempt) {
@@ -200,7 +216,7 @@ bool Writer::write(Write& write) {
       for (unsigned i = 0; i < attempt * 16; ++i) pause();
     }
     Hit hit;
-    if (!search(home, write.key, hit)) break;
+    if (!search(wanted, hit)) break;
     if (!view_.current()) [[unlikely]] {
       if (!begin_anew(block)) break;
       continue;
@@ -217,7 +233,7 @@ bool Writer::write(Write& write) {
     }
     if (op != Op::erase && block.record == nullptr) {
       std::uint64_t moved = counters_.records_moved;
-      if (!prepare(block, write.key, write.value, write.version)) {
+      if (!prepare(block, home, write.key, write.value, write.version)) {
         // Refused perhaps because the broker did not wait for this session any more.
         if (view_.current() || failure_.code != Code::contended || !begin_anew(block)) break;
         continue;
@@ -234,9 +250,13 @@ bool Writer::write(Write& write) {
     if (outcome == Outcome::failed) break;
     if (outcome == Outcome::again) continue;
     withdraw_announcement();
-    if (!view_.current()) [[unlikely]]
-      return stands(hit.seen);
-    if (hit.slot != nullptr) unlinked(hit.seen);
+    if (!view_.current()) [[unlikely]] {
+      if (!stands(hit.seen)) return false;
+    } else if (hit.slot != nullptr) {
+      unlinked(hit.seen);
+    }
+    if (pool::Sealer* sealer = view_.sealer())
+      sealer->remember(home.hash, op == Op::erase ? hit.version + 1 : write.version);
     return true;
   }
   // Nothing changed: the block goes back, and nobody is held up by our desk.
@@ -250,6 +270,11 @@ bool Writer::write(Write& write) {
 bool Writer::begin_anew(OwnBlock& block) {
   if (keep_failure(refresh())) return false;
   if (!heap_.owns(block.place)) block = {};
+  // Nothing is sealed under an old key once a new one was heard of.
+  if (block.record != nullptr && view_.sealer() != nullptr) {
+    heap_.cancel(block);
+    block = {};
+  }
   return take_desk();
 }
 
@@ -324,12 +349,14 @@ Writer::Outcome Writer::settle(const Home& home, Word* own_slot, unsigned own_po
     } else {
       announce(seen);
       std::uint64_t version;
-      Seen what = load_acquire(slot) == seen ? examine(slot, seen, key, version) : Seen::changed;
+      const Wanted wanted{key, home, false};
+      Seen what = load_acquire(slot) == seen ? examine(slot, seen, wanted, version) : Seen::changed;
       switch (what) {
         case Seen::match:
           return Outcome::again;
         case Seen::failed:
           return Outcome::failed;
+        case Seen::unheard:  // of none that is not opened
         case Seen::changed:
           ++attempts;
           break;

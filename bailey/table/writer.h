@@ -41,9 +41,9 @@
 #include <utility>
 #include <vector>
 
+#include "bailey/table/examine.h"
 #include "bailey/table/heap.h"
 #include "bailey/table/index.h"
-#include "bailey/table/record.h"
 
 namespace bailey::table {
 
@@ -60,6 +60,7 @@ class Writer : pool::Owner {
   // write.
   bool write(Write& write);
   // The usual case of it (write_at_once.h). again: nothing was done; ask write().
+  template <bool sealed>
   Outcome write_at_once(Op op, std::string_view key, std::string_view value, std::uint64_t expected_version,
                         Home home, std::uint64_t& version);
   Error take_failure() { return std::exchange(failure_, Error{}); }
@@ -80,9 +81,10 @@ class Writer : pool::Owner {
 
   // What runs at every write returns words, not Results: an Error is built where there is one, and waits in
   // failure_.
-  bool search(const Home& home, std::string_view key, Hit& hit);
-  Seen examine(const Word* slot, Word seen, std::string_view key, std::uint64_t& version);
-  bool prepare(OwnBlock& block, std::string_view key, std::string_view value, std::uint64_t& version);
+  bool search(const Wanted& wanted, Hit& hit);
+  Seen examine(const Word* slot, Word seen, const Wanted& wanted, std::uint64_t& version);
+  bool prepare(OwnBlock& block, const Home& home, std::string_view key, std::string_view value,
+               std::uint64_t& version);
   Outcome replace(const Hit& hit, Word desired);
   Outcome insert(const Home& home, Word slot_value, std::string_view key);
   Outcome settle(const Home& home, Word* own_slot, unsigned own_position, Word tentative_value,
@@ -97,6 +99,8 @@ class Writer : pool::Owner {
   Status refresh();
   void attended(bool left, bool late) override;
   bool begin_anew(OwnBlock& block);
+  void fill(const OwnBlock& block, const Home& home, std::string_view key, std::string_view value,
+            std::uint64_t version);
   bool stands(Word replaced);
 
   void announce(Word slot) {
