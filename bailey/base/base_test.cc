@@ -1,15 +1,20 @@
+#include <fcntl.h>
 #include <gtest/gtest.h>
 #include <sched.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <utility>
+#include <vector>
 
 #include "bailey/base/bytes.h"
 #include "bailey/base/clock.h"
+#include "bailey/base/count.h"
 #include "bailey/base/error.h"
 #include "bailey/base/fd.h"
 #include "bailey/base/identity.h"
+#include "bailey/base/rights.h"
 #include "bailey/base/wild.h"
 
 namespace bailey {
@@ -32,6 +37,56 @@ TEST(Error, TryReturnsTheErrorOfTheInnerCall) {
 TEST(Error, SaysWhoWhyAndWhatToDo) {
   EXPECT_EQ(half(1).error().to_string(),
             "odd [invalid argument, by the library]\n  what to do: pass an even number");
+}
+
+TEST(Error, TellsAFailedCallInTheKernelsWords) {
+  EXPECT_EQ(fail_os(ENOENT, "could not open x").error().to_string(),
+            "could not open x [No such file or directory, by the kernel]");
+  EXPECT_EQ((Error{Code::no_space, By::kernel, ENOSPC, "full", ""}.to_string()),
+            "full [no space, by the kernel: No space left on device]");
+}
+
+TEST(Count, OneIsSingular) {
+  EXPECT_EQ(counted(0, "region"), "0 regions");
+  EXPECT_EQ(counted(1, "region"), "1 region");
+  EXPECT_EQ(counted(2, "region"), "2 regions");
+}
+
+// A pair of sockets, and a message over it with that many descriptors; those that came with room for `limit`.
+std::vector<Fd> sent_and_taken(std::size_t count, std::size_t limit, bool& cut) {
+  int ends[2];
+  EXPECT_EQ(::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends), 0);
+  Fd to(ends[0]), from(ends[1]);
+  char byte = 'x';
+  iovec part{&byte, 1};
+  const std::vector<int> fds(count, to.get());
+  Rights<4> out, in;
+  msghdr message{};
+  message.msg_iov = &part;
+  message.msg_iovlen = 1;
+  out.put(message, fds);
+  EXPECT_EQ(::sendmsg(to.get(), &message, 0), 1);
+  message = {};
+  message.msg_iov = &part;
+  message.msg_iovlen = 1;
+  in.expect(message, limit);
+  EXPECT_EQ(::recvmsg(from.get(), &message, MSG_CMSG_CLOEXEC), 1);
+  cut = (message.msg_flags & MSG_CTRUNC) != 0;
+  std::vector<Fd> taken;
+  take_rights(message, [&](int fd) { taken.emplace_back(fd); });
+  return taken;
+}
+
+TEST(Rights, TakesAsManyDescriptorsAsAreAllowedAndNoMore) {
+  bool cut = true;
+  std::vector<Fd> taken = sent_and_taken(3, 4, cut);
+  EXPECT_EQ(taken.size(), 3u);
+  EXPECT_FALSE(cut);
+  for (const Fd& fd : taken) EXPECT_NE(::fcntl(fd.get(), F_GETFD), -1);
+  EXPECT_EQ(sent_and_taken(4, 3, cut).size(), 3u);
+  EXPECT_TRUE(cut);
+  EXPECT_EQ(sent_and_taken(2, 1, cut).size(), 1u);
+  EXPECT_TRUE(cut);
 }
 
 TEST(Wild, IsUsableOnlyThroughACheck) {

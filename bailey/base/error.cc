@@ -70,11 +70,13 @@ std::string_view name(By by) {
 
 std::string Error::to_string() const {
   std::string text = message.empty() ? std::string(name(code)) : message;
+  // Of a call that failed, errno's words say more than "input/output error".
+  const bool call_failed = code == Code::io && os != 0;
   text += " [";
-  text += name(code);
+  text += call_failed ? std::string_view(std::strerror(os)) : name(code);
   text += ", by the ";
   text += name(by);
-  if (os != 0) {
+  if (os != 0 && !call_failed) {
     text += ": ";
     text += std::strerror(os);
   }

@@ -64,7 +64,7 @@ struct [[nodiscard]] Error {
   std::string message;  // "put of key \"x\" in region orders: refused, the grant is read-only"
   std::string remedy;   // "ask an admin for rw: [[grant]] ... rights = \"rw\"", or empty
 
-  // One paragraph for people: message, who refused, errno's text and the remedy.
+  // One paragraph for people: message, code or errno's text, who refused, and the remedy.
   std::string to_string() const;
 };
 

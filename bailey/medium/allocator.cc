@@ -18,6 +18,7 @@
 #include <cstring>
 #include <ctime>
 
+#include "bailey/base/rights.h"
 #include "bailey/medium/reserve.h"
 
 namespace bailey::medium {
@@ -75,22 +76,17 @@ void say(int answer, int outcome) {
 // The request and its descriptors; how many of those, or -1 where nobody is left to ask.
 int hear(int line, Request& request, std::array<int, fds_max>& fds) {
   iovec part{&request, sizeof request};
-  alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof fds)> space{};
+  Rights<fds_max> rights;
   msghdr message{};
   message.msg_iov = &part;
   message.msg_iovlen = 1;
-  message.msg_control = space.data();
-  message.msg_controllen = space.size();
+  rights.expect(message);
   ssize_t got;
   do got = ::recvmsg(line, &message, MSG_CMSG_CLOEXEC);
   while (got < 0 && errno == EINTR);
   if (got <= 0) return -1;
   std::size_t count = 0;
-  for (cmsghdr* at = CMSG_FIRSTHDR(&message); at != nullptr; at = CMSG_NXTHDR(&message, at)) {
-    if (at->cmsg_level != SOL_SOCKET || at->cmsg_type != SCM_RIGHTS) continue;
-    count = std::min((at->cmsg_len - CMSG_LEN(0)) / sizeof(int), fds_max);
-    std::memcpy(fds.data(), CMSG_DATA(at), count * sizeof(int));
-  }
+  take_rights(message, [&](int fd) { fds.at(count++) = fd; });
   return static_cast<int>(count);
 }
 
@@ -276,19 +272,12 @@ Result<Allocation> Allocation::start(int line, const Place& place, int fd, std::
   bool numa = place.numa && place.kind != Kind::file;
   Request request{bytes, numa ? static_cast<std::int32_t>(*place.numa) : -1, copy_from >= 0 ? 1 : 0};
   std::array<int, fds_max> fds{answer.get(), fd, copy_from};
-  std::size_t fds_bytes = (copy_from >= 0 ? 3 : 2) * sizeof(int);
   iovec part{&request, sizeof request};
-  alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof fds)> space{};
+  Rights<fds_max> rights;
   msghdr message{};
   message.msg_iov = &part;
   message.msg_iovlen = 1;
-  message.msg_control = space.data();
-  message.msg_controllen = CMSG_SPACE(fds_bytes);
-  cmsghdr* rights = CMSG_FIRSTHDR(&message);
-  rights->cmsg_level = SOL_SOCKET;
-  rights->cmsg_type = SCM_RIGHTS;
-  rights->cmsg_len = CMSG_LEN(fds_bytes);
-  std::memcpy(CMSG_DATA(rights), fds.data(), fds_bytes);
+  rights.put(message, std::span(fds).first(copy_from >= 0 ? 3 : 2));
   ssize_t sent;
   do sent = ::sendmsg(line, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
   while (sent < 0 && errno == EINTR);

@@ -14,6 +14,7 @@
 #include <cstring>
 
 #include "bailey/base/clock.h"
+#include "bailey/base/rights.h"
 #include "bailey/protocol/address.h"
 
 namespace bailey::protocol {
@@ -40,22 +41,6 @@ Status wait_for(int fd, short events, std::uint64_t deadline_ns) {
   }
 }
 
-// Descriptors in the control part of a message. There is one such part, but a loop costs nothing and leaks
-// none.
-std::vector<Fd> take_descriptors(msghdr& header) {
-  std::vector<Fd> fds;
-  for (cmsghdr* part = CMSG_FIRSTHDR(&header); part != nullptr; part = CMSG_NXTHDR(&header, part)) {
-    if (part->cmsg_level != SOL_SOCKET || part->cmsg_type != SCM_RIGHTS) continue;
-    std::size_t count = (part->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-    for (std::size_t n = 0; n < count; ++n) {
-      int fd;
-      std::memcpy(&fd, CMSG_DATA(part) + n * sizeof(int), sizeof fd);
-      fds.emplace_back(fd);
-    }
-  }
-  return fds;
-}
-
 }  // namespace
 
 Result<std::pair<Connection, Connection>> Connection::pair() {
@@ -75,20 +60,11 @@ Result<bool> Connection::try_send(Bytes payload, std::span<const int> fds) {
     return fail(Code::too_large, By::library,
                 fmt::format("{} descriptors in a message; at most {} can be sent", fds.size(), fds_max));
   iovec bytes{const_cast<std::byte*>(payload.data()), payload.size()};
-  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int) * fds_max)];
+  Rights<fds_max> rights;
   msghdr header{};
   header.msg_iov = &bytes;
   header.msg_iovlen = 1;
-  if (!fds.empty()) {
-    std::memset(control, 0, sizeof control);
-    header.msg_control = control;
-    header.msg_controllen = CMSG_SPACE(fds.size_bytes());
-    cmsghdr* part = CMSG_FIRSTHDR(&header);
-    part->cmsg_level = SOL_SOCKET;
-    part->cmsg_type = SCM_RIGHTS;
-    part->cmsg_len = CMSG_LEN(fds.size_bytes());
-    std::memcpy(CMSG_DATA(part), fds.data(), fds.size_bytes());
-  }
+  if (!fds.empty()) rights.put(header, fds);
   for (;;) {
     if (::sendmsg(fd_.get(), &header, MSG_NOSIGNAL | MSG_DONTWAIT) >= 0) return true;
     if (errno == EINTR) continue;
@@ -105,16 +81,12 @@ Result<bool> Connection::try_send(Bytes payload, std::span<const int> fds) {
 Result<std::optional<Received>> Connection::try_receive(std::size_t fds_limit) {
   BAILEY_ASSERT(fds_limit <= fds_max);
   char payload[message_bytes_max];
-  alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int) * fds_max)];
+  Rights<fds_max> rights;
   iovec bytes{payload, sizeof payload};
   msghdr header{};
   header.msg_iov = &bytes;
   header.msg_iovlen = 1;
-  if (fds_limit > 0) {
-    header.msg_control = control;
-    // Not CMSG_SPACE: its padding has room for one descriptor more than allowed.
-    header.msg_controllen = CMSG_LEN(sizeof(int) * fds_limit);
-  }
+  if (fds_limit > 0) rights.expect(header, fds_limit);
   ssize_t got;
   do got = ::recvmsg(fd_.get(), &header, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
   while (got < 0 && errno == EINTR);
@@ -122,7 +94,8 @@ Result<std::optional<Received>> Connection::try_receive(std::size_t fds_limit) {
   if (got < 0 && (errno == ECONNRESET || errno == EPIPE || errno == ENOTCONN)) return other_end_gone();
   if (got < 0) return fail_os(errno, "could not receive a message");
   // From here on what arrived is owned, and closed with any error.
-  Received received{.payload = {}, .fds = take_descriptors(header)};
+  Received received;
+  take_rights(header, [&](int fd) { received.fds.emplace_back(fd); });
   if ((header.msg_flags & MSG_CTRUNC) != 0) {
     if (received.fds.size() < fds_limit)
       return fail(Code::quota, By::kernel, "this process has too few descriptors left to receive a message's",
