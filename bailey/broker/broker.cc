@@ -79,6 +79,7 @@ Status Broker::watch_signals() {
       }
       if (auto applied = apply_policy_file(); !applied)
         log::error("broker", "the policy was not applied again: {}", applied.error().to_string());
+      if (auto told = hold_.reread(); !told) log::error("broker", "{}", told.error().to_string());
     }
   }));
   return {};

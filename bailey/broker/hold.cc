@@ -18,6 +18,7 @@ Status Hold::say(const std::string& text, std::span<const int> fds) {
 Status Hold::hold(const std::string& name, int fd) { return say("hold " + name, std::span(&fd, 1)); }
 Status Hold::drop(const std::string& name) { return say("drop " + name, {}); }
 Status Hold::ready() { return say("ready ", {}); }
+Status Hold::reread() { return say("reread ", {}); }
 Status Hold::failed(const std::string& text) { return say("failed " + text.substr(0, 32768), {}); }
 
 }  // namespace bailey::broker

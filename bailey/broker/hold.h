@@ -3,7 +3,8 @@
 // One datagram a message: a word, a space, a text, and with "hold" a descriptor. Both ends are ours; the
 // keeper still refuses what it does not understand.
 //
-//   broker -> keeper   hold NAME (+ descriptor)   drop NAME   ready   failed TEXT
+//   broker -> keeper   hold NAME (+ descriptor)   drop NAME   ready   reread
+//                      failed TEXT
 //
 // What was sent before the broker died is read by the keeper before it starts the next one, so nothing is
 // acknowledged.
@@ -29,6 +30,7 @@ class Hold {
   Status hold(const std::string& name, int fd);
   Status drop(const std::string& name);
   Status ready();
+  Status reread();  // the policy file, after a hang-up
   Status failed(const std::string& text);
 
  private:

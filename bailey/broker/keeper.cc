@@ -160,13 +160,32 @@ void Keeper::on_message(protocol::Received received) {
     ready_at_ns_ = monotonic_ns();
     running_.broker = broker_.pid;
     if (!std::exchange(told_ready_, true) && options_.ready) options_.ready(running_);
+    pass_hang_up();
+  } else if (word == "reread") {
+    hang_up_asked_ = false;
+    pass_hang_up();
   } else {
     log::error("broker", "the keeper does not understand its broker's \"{}\"", word);
   }
 }
 
+// One at a time, so that an answer is the answer to the last that was passed on.
+void Keeper::pass_hang_up() {
+  if (!hang_up_ || hang_up_asked_ || !ready_) return;
+  hang_up_ = false;
+  hang_up_asked_ = true;
+  ::kill(broker_.pid, SIGHUP);
+}
+
 Status Keeper::broker_died() {
   take_messages();  // what it said before it died counts
+  // The next one reads the file in its place; not for ever, or a file that kills brokers would end the pool.
+  if (std::exchange(hang_up_asked_, false)) {
+    if (std::exchange(hang_up_retried_, true))
+      log::error("broker", "the policy was not applied again: two brokers have died over it");
+    else
+      hang_up_ = true;
+  }
   line_.close();
   pid_t pid = std::exchange(broker_.pid, -1);
   broker_.pidfd.reset();
@@ -204,7 +223,10 @@ Status Keeper::run() {
     signalfd_siginfo signal;
     while (::read(signals_.get(), &signal, sizeof signal) == sizeof signal) {
       if (signal.ssi_signo == SIGTERM || signal.ssi_signo == SIGINT) return {};
-      if (signal.ssi_signo == SIGHUP && broker_.pid > 0) ::kill(broker_.pid, SIGHUP);
+      if (signal.ssi_signo != SIGHUP) continue;
+      hang_up_ = true;
+      hang_up_retried_ = false;
+      pass_hang_up();
     }
     if (ready[2].revents != 0) BAILEY_TRY(broker_died());
     if (ready[3].revents != 0) {

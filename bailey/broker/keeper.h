@@ -37,6 +37,7 @@ class Keeper {
   void take_messages();
   void on_message(protocol::Received received);
   Status broker_died();
+  void pass_hang_up();
   void stop_children();
   static void end(Child& child, int signal, int patience_ms);
 
@@ -56,6 +57,10 @@ class Keeper {
   bool ready_ = false;  // the present broker is
   std::uint64_t ready_at_ns_ = 0;
   std::string failed_;
+  // A hang-up that came, until a broker has read the policy file for it.
+  bool hang_up_ = false;          // and no broker was asked yet
+  bool hang_up_asked_ = false;    // and the present one was, and has not answered
+  bool hang_up_retried_ = false;  // and one has died of it, or with it
 };
 
 }  // namespace bailey::broker
