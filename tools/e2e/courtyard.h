@@ -43,7 +43,6 @@ class Courtyard {
       keeper_->kill(SIGTERM);
       EXPECT_EQ(keeper_->wait(), 0) << "the keeper ends when it is asked to";
     }
-    std::filesystem::remove_all(folder_);
   }
 
   const std::vector<FileTarget>& files() const { return files_; }
@@ -60,12 +59,13 @@ class Courtyard {
   }
 
   void make_folder() {
-    char name[] = "/tmp/bailey-rung-XXXXXX";
-    must(::mkdtemp(name) != nullptr, "a folder");
-    folder_ = name;
-    must(::chmod(name, 0755) == 0 && ::chown(name, uid(), static_cast<gid_t>(-1)) == 0, "its mode");
+    must(::mkdtemp(folder_.path.data()) != nullptr, "a folder");
+    folder_.made = true;
+    must(::chmod(folder_.path.c_str(), 0755) == 0 &&
+             ::chown(folder_.path.c_str(), uid(), static_cast<gid_t>(-1)) == 0,
+         "its mode");
     for (const char* who : {"writer", "reader"}) {
-      std::string file = folder_ + "/" + who;
+      std::string file = folder_.path + "/" + who;
       must(crypto::write_new_pair(file));
       (who[0] == 'w' ? writer_key_ : reader_key_) = must(crypto::read_secret_key(file));
       must(::chown(file.c_str(), uid(), static_cast<gid_t>(-1)) == 0, "the owner of a key");
@@ -84,12 +84,12 @@ class Courtyard {
          {std::pair("exclusive", "exclusive"), std::pair("shared", "shared"), std::pair("session", "shared")})
       text += broker::region_toml(region, mode) + broker::grant_toml("writer", region, "rw") +
               broker::grant_toml("reader", region, "r");
-    std::ofstream(folder_ + "/policy.toml") << text;
+    std::ofstream(folder_.path + "/policy.toml") << text;
 
     broker::ServeOptions options;
-    options.policy_file = folder_ + "/policy.toml";
+    options.policy_file = folder_.path + "/policy.toml";
     options.socket_path = socket();
-    options.audit_file = folder_ + "/audit.log";
+    options.audit_file = folder_.path + "/audit.log";
     broker::Served served(std::move(options), [] {
       if (!become(uid())) ::_exit(97);
     });
@@ -172,7 +172,7 @@ class Courtyard {
       if (!become(uid())) return 97;
       Options options;
       options.socket_path = socket();
-      options.key_file = folder_ + "/writer";
+      options.key_file = folder_.path + "/writer";
       auto session = Session::connect(options);
       if (!session) return 1;
       auto table = session->open_table("session", Access::read_write);
@@ -184,13 +184,32 @@ class Courtyard {
     processes_.push_back({"session", session_->pid});
   }
 
+  // The one that waits for a request: alone, and asleep. The one that served the session may still be on its
+  // way out, with its successor or before there is one. 0: not now.
+  static pid_t waiting_worker(pid_t allocator) {
+    pid_t found = 0;
+    for (auto& entry : std::filesystem::directory_iterator("/proc")) {
+      pid_t pid = std::atoi(entry.path().filename().c_str());
+      if (pid <= 0) continue;
+      std::ifstream status(entry.path() / "status");
+      bool asleep = false;
+      for (std::string line; std::getline(status, line);) {
+        if (line.starts_with("State:")) asleep = line.find("S (sleeping)") != std::string::npos;
+        if (line != fmt::format("PPid:\t{}", allocator)) continue;
+        if (found != 0 || !asleep) return 0;
+        found = pid;
+      }
+    }
+    return found;
+  }
+
   // A worker of the allocator, which takes a file's pages, stopped where it is most open to others of its
   // uid: where the kernel lets them attach, or, where it never does, before it takes the pages. Who may not
   // trace it has it as it waits for a request.
   void catch_allocation() {
     pid_t allocator = broker::child_of(keeper_->pid, broker_), pid = 0;
     must(allocator > 0, "an allocator");
-    broker::wait_until([&] { return (pid = broker::child_of(allocator, 0)) != 0; });
+    broker::wait_until([&] { return (pid = waiting_worker(allocator)) != 0; });
     must(pid > 0, "its worker");
     processes_.push_back({"allocator", allocator});
     processes_.push_back({"allocator's worker", pid});
@@ -214,9 +233,17 @@ class Courtyard {
          "an allocation that stops");
   }
 
-  std::string socket() const { return folder_ + "/broker.sock"; }
+  std::string socket() const { return folder_.path + "/broker.sock"; }
 
-  std::string folder_;
+  // Goes last, and also where the constructor has thrown.
+  struct Folder {
+    ~Folder() {
+      if (made) std::filesystem::remove_all(path);
+    }
+    std::string path = "/tmp/bailey-rung-XXXXXX";
+    bool made = false;
+  };
+  Folder folder_;
   std::optional<crypto::SecretKey> writer_key_, reader_key_;
   std::unique_ptr<broker::Process> keeper_, session_;
   pid_t broker_ = 0;

@@ -370,26 +370,40 @@ TEST_P(RevocationIn, AFullRegionStaysUsable) {
 // ---- sessions that do not let go
 // -------------------------------------------------------------------------------------------------------------
 
+// A writer with two segments, of which it can give the second one back. Throws where it can't have them.
+struct TwoSegments {
+  TwoSegments(const std::string& socket, const std::string& key_file)
+      : key(crypto::read_secret_key(key_file).value()),
+        client(broker::Client::connect(socket, &key).value()),
+        grant(client.open("orders", true).value().grant) {
+    client.create(grant).value();
+    second = client.create(grant).value();
+  }
+  Result<protocol::Done> retire_second() {
+    return client.ask<protocol::Done>(protocol::RetireSegment{grant, second.segment});
+  }
+  crypto::SecretKey key;
+  broker::Client client;
+  std::uint32_t grant;
+  protocol::SegmentRow second;
+};
+
 // A reader that never says Dropped: the bytes count against the region until it is not waited for any more.
 TEST_F(Revocation, ARetiredSegmentIsNotHeldByOneThatNeverDropsIt) {
   serve(policy_with("shared", "r"));
   Spy spy(socket(), key_file("bob"));
-  crypto::SecretKey key = crypto::read_secret_key(key_file("alice")).value();
-  auto writer = broker::Client::connect(socket(), &key).value();
-  auto opened = writer.open("orders", true).value();
-  ASSERT_TRUE(writer.create(opened.grant));
-  auto second_one = writer.create(opened.grant).value();
+  TwoSegments alice(socket(), key_file("alice"));
   spy.look_around();
   ASSERT_EQ(spy.segments(), 2u);
   auto bytes = region_status().at("bytes").get<std::uint64_t>();
   std::uint64_t start = monotonic_ns();
-  ASSERT_TRUE(writer.ask<protocol::Done>(protocol::RetireSegment{opened.grant, second_one.segment}));
+  ASSERT_TRUE(alice.retire_second());
   EXPECT_EQ(region_status().at("bytes"), bytes) << "somebody may have them mapped";
   std::uint64_t took = broker::wait_until([&] { return region_status().at("segments_retired") == 0; });
   took = monotonic_ns() - start;
   EXPECT_GT(took, second / 2);
   EXPECT_LT(took, 5 * second);
-  EXPECT_EQ(region_status().at("bytes"), bytes - second_one.bytes);
+  EXPECT_EQ(region_status().at("bytes"), bytes - alice.second.bytes);
   // It hears so, and that nothing of what it has mapped is valid.
   auto attention = spy.client().attend(spy.grant());
   ASSERT_TRUE(attention) << attention.error().to_string();
@@ -404,12 +418,8 @@ TEST_F(Revocation, ARetiredSegmentIsNotHeldByOneThatNeverDropsIt) {
 TEST_F(Revocation, WhatAReaderDidNotHearItIsToldAgain) {
   serve(policy_with("shared", "r"));
   Spy spy(socket(), key_file("bob"));
-  crypto::SecretKey key = crypto::read_secret_key(key_file("alice")).value();
-  auto writer = broker::Client::connect(socket(), &key).value();
-  auto opened = writer.open("orders", true).value();
-  ASSERT_TRUE(writer.create(opened.grant));
-  auto second_one = writer.create(opened.grant).value();
-  ASSERT_TRUE(writer.ask<protocol::Done>(protocol::RetireSegment{opened.grant, second_one.segment}));
+  TwoSegments alice(socket(), key_file("alice"));
+  ASSERT_TRUE(alice.retire_second());
   broker::wait_until([&] { return region_status().at("segments_retired") == 0; });
   std::uint64_t heard = spy.client().heard[spy.grant()];
   ASSERT_TRUE(spy.client().attend(spy.grant())->late);
