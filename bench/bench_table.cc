@@ -1,5 +1,8 @@
 // bailey-bench-table: the table alone under a YCSB workload or a trace, without a broker.
+#include <fmt/format.h>
+
 #include <CLI/CLI.hpp>
+#include <cstdio>
 
 #include "bench/table_bench.h"
 
@@ -9,5 +12,7 @@ int main(int argc, char** argv) {
   bailey::bench::TableBenchOptions options;
   bailey::bench::add_table_bench_options(app, options);
   CLI11_PARSE(app, argc, argv);
-  return bailey::bench::run_table_bench(options);
+  const bailey::Status done = bailey::bench::run_table_bench(options);
+  if (!done) fmt::print(stderr, "bailey-bench-table: {}\n", done.error().to_string());
+  return done ? 0 : 1;
 }

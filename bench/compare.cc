@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstdio>
 
+#include "bailey/base/count.h"
 #include "bench/contest.h"
 #include "bench/machine.h"
 #include "bench/report.h"
@@ -130,9 +131,9 @@ Status run(Options& options) {
 
   Scratch scratch = BAILEY_TRY(Scratch::make());
   Progress progress("compare");
-  std::vector<std::string> notes = {fmt::format("records: {}; keys of {} B at most; uniform; {} rounds",
+  std::vector<std::string> notes = {fmt::format("records: {}; keys of {} B at most; uniform; {}",
                                                 options.contest.records, ycsb_key_bytes_max,
-                                                options.contest.rounds)};
+                                                counted(options.contest.rounds, "round"))};
   std::vector<Row> rows;
   if (options.footprint) {
     // The base of the ratios comes first.

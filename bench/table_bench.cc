@@ -9,6 +9,7 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 
+#include "bailey/base/count.h"
 #include "bench/machine.h"
 #include "bench/report.h"
 #include "bench/server.h"
@@ -169,9 +170,10 @@ struct Told {
   }
 
   void print() const {
-    fmt::print("{}{} clients, mode {}, protect {}, {} records, values of {} B, batch {}\n",
-               options.label.empty() ? "" : options.label + ": ", options.clients, options.mode, protect(),
-               plan.workload.records, plan.value_bytes, plan.batch);
+    fmt::print("{}{}, mode {}, protect {}, {}, values of {} B, batch {}\n",
+               options.label.empty() ? "" : options.label + ": ", counted(options.clients, "client"),
+               options.mode, protect(), counted(plan.workload.records, "record"), plan.value_bytes,
+               plan.batch);
     if (plan.workload.records > 0) fmt::print("loaded at {:.0f} records/s\n", result.load_per_second);
     fmt::print("{:<18} {:>12} {:>12}", "", "operations", "ops/s");
     if (plan.latency)
@@ -188,7 +190,8 @@ struct Told {
       }
     }
     if (total.missing > 0)
-      fmt::print("{} requests named a key that was not there, or inserted one that was\n", total.missing);
+      fmt::print("{} named a key that was not there, or inserted one that was\n",
+                 counted(total.missing, "request"));
     if (machine.emulated != "no") fmt::print("emulated: {}\n", machine.emulated);
   }
   void print_line(const std::string& kind, std::uint64_t operations, double per_second,
@@ -290,37 +293,48 @@ Status run(const TableBenchOptions& options, const std::vector<TableBackend>& ba
 }  // namespace
 
 void add_table_bench_options(CLI::App& command, TableBenchOptions& options) {
-  command.add_option("--clients", options.clients, "how many clients, each a process (1)");
-  command.add_option("--records", options.records,
-                     "records to load first (the workload's, or 200000; trace: 0)");
-  command.add_option("--operations", options.operations,
-                     "requests of all clients together (the workload's, or 1000000; trace: all)");
-  command.add_option("--value-size", options.value_bytes, "bytes of a value (the workload's, or 256)");
-  command.add_option("--batch", options.batch,
-                     "reads, and updates, that follow each other go in calls of up to so many (1)");
-  command.add_option("--mode", options.mode,
-                     "exclusive: client 0 writes, the others read; shared: all write");
+  command.add_option("--clients", options.clients, "how many clients, each a process (1)")->type_name("N");
+  command
+      .add_option("--records", options.records, "records to load first (the workload's, or 200000; trace: 0)")
+      ->type_name("N");
+  command
+      .add_option("--operations", options.operations,
+                  "requests of all clients together (the workload's, or 1000000; trace: all)")
+      ->type_name("N");
+  command.add_option("--value-size", options.value_bytes, "of a value, in bytes (the workload's, or 256)")
+      ->type_name("SIZE");
+  command
+      .add_option("--batch", options.batch,
+                  "reads, and updates, that follow each other go in calls of up to so many (1)")
+      ->type_name("N");
+  command
+      .add_option("--mode", options.mode, "exclusive: client 0 writes, the others read; shared: all write")
+      ->type_name("MODE");
   command.add_option("--protect", options.protect, "rungs of protection, with commas between them")
-      ->delimiter(',');
-  command.add_option("--medium", options.medium,
-                     "where the bytes live, without a broker: memory: or memory:2GiB");
-  command.add_option("--workload", options.workload,
-                     "a YCSB property file (half reads, half updates, uniform)");
-  command.add_option("--trace", options.trace,
-                     "replay this trace: lines INSERT|READ|UPDATE|SCAN|DELETE TABLE KEY ...");
-  command.add_option("--csv", options.csv, "write the results here, with the machine's facts as comments");
-  command.add_option("--json", options.json, "write the results here");
+      ->delimiter(',')
+      ->type_name("RUNG,...");
+  command
+      .add_option("--medium", options.medium,
+                  "where the bytes live, without a broker: memory: or memory:2GiB")
+      ->type_name("MEDIUM");
+  command
+      .add_option("--workload", options.workload, "a YCSB property file (half reads, half updates, uniform)")
+      ->type_name("FILE");
+  command
+      .add_option("--trace", options.trace,
+                  "replay this trace: lines INSERT|READ|UPDATE|SCAN|DELETE TABLE KEY ...")
+      ->type_name("FILE");
+  command.add_option("--csv", options.csv, "write the results here, with the machine's facts as comments")
+      ->type_name("FILE");
+  command.add_option("--json", options.json, "write the results here")->type_name("FILE");
   command.add_flag("--latency", options.latency, "time each call; the clock costs some throughput");
-  command.add_option("--label", options.label, "a name for this run in the results");
-  command.add_option("--seed", options.seed, "of keys and requests (1)");
+  command.add_option("--label", options.label, "a name for this run in the results")->type_name("TEXT");
+  command.add_option("--seed", options.seed, "of keys and requests (1)")->type_name("N");
 }
 
-int run_table_bench(const TableBenchOptions& options, const std::vector<TableBackend>& backends) {
+Status run_table_bench(const TableBenchOptions& options, const std::vector<TableBackend>& backends) {
   watch_interrupts();
-  const Status done = run(options, backends);
-  if (done) return 0;
-  fmt::print(stderr, "bench table: {}\n", done.error().to_string());
-  return done.error().code == Code::invalid_argument ? 2 : 1;
+  return run(options, backends);
 }
 
 }  // namespace bailey::bench

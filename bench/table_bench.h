@@ -49,8 +49,8 @@ struct TableBackend {
 // Registers the options on a command. `options` outlives the parsing.
 void add_table_bench_options(CLI::App& command, TableBenchOptions& options);
 
-// Runs it and prints. Returns what a program exits with: 0; 1 where it failed; 2 where the options are wrong.
-// Backends are asked in order, the plain pool last.
-int run_table_bench(const TableBenchOptions& options, const std::vector<TableBackend>& backends = {});
+// Runs it and prints. Error: invalid_argument where the options are wrong. Backends are asked in order, the
+// plain pool last.
+Status run_table_bench(const TableBenchOptions& options, const std::vector<TableBackend>& backends = {});
 
 }  // namespace bailey::bench

@@ -51,12 +51,12 @@ class Container(unittest.TestCase):
             status, out, err = self.contained("bob", "table", "get", "orders", "greeting")
             self.assertEqual((status, out), (0, "hello"), err)
             status, _, err = self.contained("bob", "table", "put", "orders", "greeting", "mine")
-            self.assertEqual(status, 1)
+            self.assertEqual(status, 4)
             self.assertIn("bob has r on region orders", err)
             # Another broker than the pinned one is not talked to.
             other = (self.folder / "alice.pub").read_text().strip()
             status, _, err = self.contained("alice", "table", "get", "orders", "greeting", broker_key=other)
-            self.assertEqual(status, 1)
+            self.assertEqual(status, 4)
             self.assertIn("the broker shows another key", err)
 
 

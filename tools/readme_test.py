@@ -48,7 +48,7 @@ class Readme(unittest.TestCase):
                     # A terminal gets an end of line after a value, a pipe does not.
                     said = (done.stdout + done.stderr).decode()
                     self.assertEqual(said.rstrip("\n"), expected.rstrip("\n"), command)
-                    self.assertEqual(done.returncode, 1 if expected.startswith("bailey:") else 0, command)
+                    self.assertEqual(done.returncode, 4 if expected.startswith("bailey:") else 0, command)
                 # The broker printed the same commands with its own paths.
                 for command, _ in steps[1:]:
                     words = command.split()

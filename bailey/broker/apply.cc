@@ -5,6 +5,7 @@
 #include <filesystem>
 #include <set>
 
+#include "bailey/base/count.h"
 #include "bailey/base/log.h"
 #include "bailey/broker/broker.h"
 #include "bailey/broker/context.h"
@@ -80,9 +81,8 @@ Result<Region> Broker::plan_region(const policy::Region& wanted) const {
   if (!region.geometry.fits(region.index_bytes) || region.index_bytes + segment_bytes_min > region.bytes)
     return fail(
         Code::invalid_argument, By::broker,
-        fmt::format(
-            "region {}: an index for {} records takes {} bytes, which leaves no room for records in its {}",
-            wanted.name, records, region.index_bytes, wanted.bytes),
+        fmt::format("region {}: an index for {} takes {} bytes, which leaves no room for records in its {}",
+                    wanted.name, counted(records, "record"), region.index_bytes, wanted.bytes),
         "make the region larger, or expect fewer records");
   return region;
 }

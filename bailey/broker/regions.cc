@@ -7,6 +7,7 @@
 
 #include <algorithm>
 
+#include "bailey/base/count.h"
 #include "bailey/base/log.h"
 #include "bailey/broker/broker.h"
 
@@ -56,8 +57,9 @@ Status Broker::check_sessions(const Session& session, const Region& region, cons
       others.insert(other.session);
   if (others.size() < *open.quotas.sessions) return {};
   return fail(Code::quota, By::broker,
-              fmt::format("the grant of {} on region {} allows {} sessions, and {} have it open",
-                          open.principal, region.name, *open.quotas.sessions, others.size()),
+              fmt::format("the grant of {} on region {} allows {}, and {} it open", open.principal,
+                          region.name, counted(*open.quotas.sessions, "session"),
+                          others.size() == 1 ? "1 has" : fmt::format("{} have", others.size())),
               "close one, or ask an admin for more sessions in the grant");
 }
 

@@ -6,6 +6,7 @@
 
 #include "bailey/abi/segment.h"
 #include "bailey/base/clock.h"
+#include "bailey/base/count.h"
 #include "bailey/base/log.h"
 #include "bailey/broker/broker.h"
 #include "bailey/policy/size.h"
@@ -92,8 +93,9 @@ Result<std::uint64_t> Broker::size_for(const Session& session, const Region& reg
   Usage own = usage_of_principal(region, open.principal);
   if (open.quotas.segments && own.segments >= *open.quotas.segments)
     return fail(Code::quota, By::broker,
-                fmt::format("the grant of {} on region {} allows {} segments, and {} are in use",
-                            open.principal, region.name, *open.quotas.segments, own.segments),
+                fmt::format("the grant of {} on region {} allows {}, of which {} in use", open.principal,
+                            region.name, counted(*open.quotas.segments, "segment"),
+                            own.segments == 1 ? "1 is" : fmt::format("{} are", own.segments)),
                 "delete records, or ask an admin for more");
   std::uint64_t allowed = open.quotas.bytes.value_or(region.bytes);
   std::uint64_t quota_left = allowed - std::min(allowed, own.bytes);

@@ -8,7 +8,6 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <cstdio>
 
 #include "bailey/broker/broker.h"
 #include "bailey/broker/context.h"
@@ -130,13 +129,6 @@ Status serve_until_stopped(const ServeOptions& options) {
     ::rmdir(folder.c_str());
   }
   return served;
-}
-
-int serve(const ServeOptions& options) {
-  auto served = serve_until_stopped(options);
-  if (served) return 0;
-  std::fprintf(stderr, "bailey serve: %s\n", served.error().to_string().c_str());
-  return 1;
 }
 
 }  // namespace bailey::broker

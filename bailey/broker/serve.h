@@ -48,10 +48,7 @@ struct ServeOptions {
   std::function<int(const std::string& socket_path)> janitor;
 };
 
-// Until SIGTERM or SIGINT. 0: stopped so. 1: could not start, or gave up; told on standard error.
-int serve(const ServeOptions& options);
-
-// The same, with the error as a value.
+// Until SIGTERM or SIGINT. Error: it could not start, or gave up.
 Status serve_until_stopped(const ServeOptions& options);
 
 }  // namespace bailey::broker

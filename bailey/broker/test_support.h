@@ -212,6 +212,13 @@ struct Words {
   int ends[2];
 };
 
+// A keeper's main: 0 where it was stopped, else 1, and the error on standard error.
+inline int serve_and_tell(const ServeOptions& options) {
+  const Status served = serve_until_stopped(options);
+  if (!served) fmt::print(stderr, "{}\n", served.error().to_string());
+  return served ? 0 : 1;
+}
+
 // A keeper and its broker in processes of their own. `before` runs in the keeper first. Throws where it is
 // not ready after 20 s.
 struct Served {
@@ -225,7 +232,7 @@ struct Served {
           options.ready = [&](const Running& running) {
             if (::write(ready.ends[1], &running.broker, sizeof running.broker) < 0) ::_exit(98);
           };
-          return broker::serve(options);
+          return serve_and_tell(options);
         },
         seconds_most);
     ::close(std::exchange(ready.ends[1], -1));  // so that its end is heard
@@ -283,7 +290,7 @@ class BrokerTest : public ::testing::Test {
       ServeOptions options;
       options.policy_file = policy_file_;
       options.socket_path = socket;
-      return broker::serve(options);
+      return serve_and_tell(options);
     });
     ::close(said[1]);
     std::string text;

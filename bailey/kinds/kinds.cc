@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 
+#include "bailey/base/count.h"
 #include "bailey/kinds/table_kind.h"
 
 namespace bailey::kinds {
@@ -29,11 +30,12 @@ bool Report::sound() const {
 
 std::string Report::to_string() const {
   std::string text = fmt::format(
-      "{} records, {} bytes of keys, {} bytes of values\n"
-      "{} slots, {:.1f} % in use; {} buckets overflow; {} segments\n",
-      records, key_bytes, value_bytes, slots,
+      "{}, {} of keys, {} of values\n"
+      "{}, {:.1f} % in use; {} with overflow; {}\n",
+      counted(records, "record"), counted(key_bytes, "byte"), counted(value_bytes, "byte"),
+      counted(slots, "slot"),
       slots != 0 ? 100.0 * static_cast<double>(records) / static_cast<double>(slots) : 0.0,
-      buckets_overflowing, segments);
+      counted(buckets_overflowing, "bucket"), counted(segments, "segment"));
   for (const Finding& finding : findings) {
     text += finding.grade == Finding::Grade::damage ? "DAMAGE  " : "note    ";
     if (finding.count != 0) text += fmt::format("{} x ", finding.count);

@@ -8,6 +8,7 @@
 #include <string>
 #include <utility>
 
+#include "bailey/base/count.h"
 #include "bailey/kinds/table_kind.h"
 #include "bailey/table/index.h"
 #include "bailey/table/record.h"
@@ -86,14 +87,15 @@ Result<std::string> Dump::run() {
   index();
   for (pool::SegmentId id : ids) segment(id, view_.extent(id));
   if (lines_ > options_.lines_max)
-    text_ += fmt::format("... {} lines more: cut at {}\n", lines_ - options_.lines_max, options_.lines_max);
+    text_ += fmt::format("... {} more: cut at {}\n", counted(lines_ - options_.lines_max, "line"),
+                         options_.lines_max);
   return std::move(text_);
 }
 
 void Dump::index() {
   const std::byte* base = view_.index();
-  line(fmt::format("index: {} bytes, {} buckets, {} overflow buckets", geometry_.index_bytes(),
-                   geometry_.buckets, geometry_.overflow_buckets));
+  line(fmt::format("index: {} bytes, {}, {}", geometry_.index_bytes(), counted(geometry_.buckets, "bucket"),
+                   counted(geometry_.overflow_buckets, "overflow bucket")));
   field(base, offsetof(bailey_index_header, magic), 8, "magic", "\"BLEYIDX1\"");
   half_field(base, offsetof(bailey_index_header, version), "version");
   half_field(base, offsetof(bailey_index_header, layout), "layout");
@@ -146,8 +148,8 @@ void Dump::claims() {
 
 void Dump::segment(pool::SegmentId id, const pool::Extent& extent) {
   const std::byte* base = extent.base;
-  line(fmt::format("segment {}: {} bytes, {} pages from {:#x} on", id, extent.bytes(), extent.pages,
-                   extent.data_offset));
+  line(fmt::format("segment {}: {} bytes, {} from {:#x} on", id, extent.bytes(),
+                   counted(extent.pages, "page"), extent.data_offset));
   if (word(base, offsetof(bailey_segment_header, magic)) != 0) {
     field(base, offsetof(bailey_segment_header, magic), 8, "magic", "\"BLEYSEG1\"");
     half_field(base, offsetof(bailey_segment_header, version), "version");
@@ -190,9 +192,9 @@ void Dump::page(const pool::Extent& extent, std::uint32_t number, Word page_word
   if (cls == BAILEY_CLASS_FREE)
     meaning = "free";
   else if (cls == BAILEY_CLASS_RUN)
-    meaning = fmt::format("one record over {} pages", table::page_run(page_word));
+    meaning = fmt::format("one record over {}", counted(table::page_run(page_word), "page"));
   else if (cls <= table::class_count)
-    meaning = fmt::format("class {}: {} blocks of {} bytes", cls, table::blocks_in_page(cls),
+    meaning = fmt::format("class {}: {} of {} bytes", cls, counted(table::blocks_in_page(cls), "block"),
                           table::class_bytes[cls]);
   else
     meaning = fmt::format("class {} does not exist", cls);
@@ -217,8 +219,9 @@ void Dump::record(const pool::Extent& extent, std::uint64_t offset, std::uint64_
   field(base, offset, 8, "record", fmt::format("version {}:{}", version >> 32, version & 0xffff'ffff));
   auto lengths = table::check_lengths(word(base, offset + 8), block_bytes);
   field(base, offset + 8, 8, "lengths",
-        lengths ? fmt::format("key {} bytes, value {} bytes", lengths->key, lengths->value)
-                : std::string("longer than its block"));
+        lengths
+            ? fmt::format("key {}, value {}", counted(lengths->key, "byte"), counted(lengths->value, "byte"))
+            : std::string("longer than its block"));
   if (!lengths || !options_.contents) return;
   std::string key(lengths->key, '\0');
   std::string value(std::min(lengths->value, text_bytes_shown + 1), '\0');

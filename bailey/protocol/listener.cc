@@ -123,6 +123,11 @@ Result<Fd> take_lock(const std::string& path) {
 
 }  // namespace
 
+Status Listener::nobody_at(const std::string& path) {
+  const long pid = listener_at(path);
+  return pid < 0 ? Status() : is_running(path, pid);
+}
+
 Result<Listener> Listener::bind(const std::string& path, const Options& options) {
   sockaddr_un address = BAILEY_TRY(socket_address(path));
   std::string folder = folder_of(path);

@@ -94,6 +94,8 @@ class Listener {
   // exists (something that is not a socket is there); io.
   static Result<Listener> bind(const std::string& path, const Options& options);
   static Result<Listener> bind(const std::string& path) { return bind(path, Options{}); }
+  // Error busy, as bind() says it, where somebody listens there. For who has things to make before it binds.
+  static Status nobody_at(const std::string& path);
 
   Listener(Listener&& other) noexcept;
   Listener& operator=(Listener&& other) noexcept;

@@ -38,12 +38,18 @@ void add_bench(CLI::App& app, int& status) {
       "whose records it adds to and overwrites.\n"
       "Example:\n"
       "  bailey bench table --medium memory: --clients 2 --latency\n"
-      "  bailey bench table --region bench --workload bench/workloads/workloadb --as keys/alice");
+      "  bailey bench table --region bench --workload bench/workloads/workloadb --as keys/alice\n"
+      "  bailey bench table --medium memory: --trace requests.txt --csv results.csv");
   bench::add_table_bench_options(*command, options->table);
   command->add_option("--region", options->region, "the region to run on, where there is a broker")
       ->type_name("NAME");
   add_reach_options(command, options->reach);
-  on_run(command, status, [options] { return bench::run_table_bench(options->table, {brokered(options)}); });
+  on_run(command, status, [options] {
+    const Status done = bench::run_table_bench(options->table, {brokered(options)});
+    const int outcome = told(done);
+    // Which options go together is seen by the engine.
+    return !done && done.error().code == Code::invalid_argument ? exit_usage : outcome;
+  });
   add_bench_open(*bench, status);
 }
 

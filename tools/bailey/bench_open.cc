@@ -4,6 +4,7 @@
 #include <memory>
 
 #include "bailey/base/clock.h"
+#include "bailey/base/count.h"
 #include "bench/histogram.h"
 #include "tools/bailey/command.h"
 
@@ -62,8 +63,9 @@ Status bench_open(const Options& options) {
     fmt::print("{}\n", told.dump(2));
     return {};
   }
-  fmt::print("{} sessions that open region {} for {}, in ms\n{:10} {:>8} {:>8} {:>8}\n", options.count,
-             options.region, options.write ? "writing" : "reading", "", "median", "p99", "max");
+  fmt::print("{} to open region {} for {}, in ms\n{:10} {:>8} {:>8} {:>8}\n",
+             counted(options.count, "session"), options.region, options.write ? "writing" : "reading", "",
+             "median", "p99", "max");
   for (auto& [name, histogram] : rows)
     fmt::print("{:10} {:8.2f} {:8.2f} {:8.2f}\n", name, ms(histogram->quantile(0.5)),
                ms(histogram->quantile(0.99)), ms(histogram->max()));
@@ -84,7 +86,8 @@ void add_bench_open(CLI::App& bench, int& status) {
   command->add_option("--region", options->region, "the region to open")->required()->type_name("NAME");
   command->add_option("--count", options->count, "how many sessions, one after the other")
       ->capture_default_str()
-      ->check(CLI::Range(1u, 1'000'000u));
+      ->check(CLI::Range(1u, 1'000'000u).description(""))
+      ->type_name("N");
   command->add_flag("--write", options->write, "open for writing, and put one record");
   command->add_flag("--json", options->json, "print JSON");
   add_reach_options(command, options->reach);

@@ -9,12 +9,13 @@ import json
 import os
 import signal
 import stat
+import subprocess
 import tempfile
 import time
 import unittest
 from pathlib import Path
 
-from support import Broker, make_yard, run, write_policy
+from support import BAILEY, Broker, make_yard, run, write_policy
 
 class Alone(unittest.TestCase):
     """What needs no broker."""
@@ -63,7 +64,9 @@ class Alone(unittest.TestCase):
         self.assertEqual(status, 1)
         self.assertEqual(secret.read_bytes(), before)
         for name in ("Carol", "../carol", "", "a b"):
-            self.assertEqual(run("principal", "add", name, "--out", self.folder)[0], 1, name)
+            status, _, err = run("principal", "add", name, "--out", self.folder)
+            self.assertEqual(status, 2, name)
+            self.assertIn("is no name of a principal", err)
 
     def test_policy_check(self):
         bad = self.folder / "bad.toml"
@@ -77,7 +80,34 @@ class Alone(unittest.TestCase):
         told = json.loads(out)
         self.assertFalse(told["ok"])
         self.assertIn(6, [one["line"] for one in told["diagnostics"]])
-        self.assertEqual(run("policy", "check", self.folder / "none.toml")[0], 1)
+
+    def test_files_that_are_not_there_and_files_of_others(self):
+        none = self.folder / "none"
+        for command in (["policy", "check", none], ["policy", "apply", none], ["serve", "--policy", none],
+                        ["table", "put", "orders", "k", "--file", none], ["status", "--as", none],
+                        ["pool", "rm", f"file:{none}"], ["bench", "table", "--medium", "memory:", "--workload", none],
+                        ["bench", "table", "--medium", "memory:", "--trace", none]):
+            status, _, err = run(*command)
+            self.assertEqual(status, 3, (command, err))
+            self.assertIn("none [No such file or directory, by the kernel]", err)
+        closed = self.folder / "closed"
+        closed.write_text("")
+        closed.chmod(0)
+        stranger = None
+        if os.geteuid() == 0:  # root is refused by no mode: ask as somebody else
+            self.folder.chmod(0o755)
+            stranger = 64101
+        done = subprocess.run([BAILEY, "policy", "check", closed], capture_output=True, user=stranger, check=False)
+        self.assertEqual(done.returncode, 4)
+        self.assertIn("closed [Permission denied, by the kernel]", done.stderr.decode())
+
+    def test_one_is_singular(self):
+        policy = self.folder / "policy.toml"
+        policy.write_text('[pool]\nname = "p"\nmedium = "memory:64MiB"\n[region.a]\nkind = "table"\nsize = "8MiB"\n'
+                          '[principal.me]\nidentity = ["user:root"]\n')
+        status, out, err = run("policy", "check", policy)
+        self.assertEqual(status, 0, err)
+        self.assertIn(": 1 region, 1 principal, 0 grants;", out.decode())
 
     def test_pool_rm(self):
         self.assertEqual(run("pool", "rm", "memory:64MiB")[0], 0)
@@ -86,10 +116,10 @@ class Alone(unittest.TestCase):
         stranger.mkdir()
         (stranger / "precious").write_text("x")
         status, _, err = run("pool", "rm", f"file:{stranger}", "--yes")
-        self.assertEqual(status, 1)
+        self.assertEqual(status, 3)
         self.assertIn("no pool", err)
         self.assertTrue((stranger / "precious").exists())
-        self.assertEqual(run("pool", "rm", "cellar:/x", "--yes")[0], 1)
+        self.assertEqual(run("pool", "rm", "cellar:/x", "--yes")[0], 3)  # taken for a policy file
 
     def test_no_broker(self):
         for command in (["status"], ["table", "get", "orders", "k"], ["region", "list"]):
@@ -114,6 +144,15 @@ class Alone(unittest.TestCase):
         self.assertEqual(status, 0, err)
         self.assertIn("ops/s", out.decode())
         self.assertTrue(json.loads((self.folder / "r.json").read_text())["results"])
+
+    def test_bench_table_help_says_what_options_take(self):
+        lines = run("bench", "table", "--help")[1].decode()
+        for option in ("--clients N", "--records N", "--value-size SIZE", "--workload FILE", "--trace FILE", "--csv FILE",
+                       "--medium MEDIUM", "--mode MODE"):
+            self.assertIn(option, lines)
+        for word in ("UINT", "FLOAT", "TEXT:"):
+            self.assertNotIn(word, lines)
+        self.assertIn("--trace requests.txt", lines)
 
 
 class Served(unittest.TestCase):
@@ -154,12 +193,12 @@ class WithBroker(Served):
         self.assertEqual(status, 1)
         self.assertIn("version mismatch", err.replace("_", " "))
         self.assertEqual(self.bailey("table", "put", "orders", "k", "x", "--insert")[0], 1)
-        self.assertEqual(self.bailey("table", "put", "orders", "absent", "x", "--update")[0], 1)
+        self.assertEqual(self.bailey("table", "put", "orders", "absent", "x", "--update")[0], 3)
         self.good("table", "del", "orders", "k")
         status, _, err = self.bailey("table", "get", "orders", "k")
-        self.assertEqual(status, 1)
+        self.assertEqual(status, 3)
         self.assertIn("not found", err.replace("_", " "))
-        self.assertEqual(self.bailey("table", "del", "orders", "k")[0], 1)
+        self.assertEqual(self.bailey("table", "del", "orders", "k")[0], 3)
 
     def test_binary_values(self):
         value = bytes(range(256)) * 300
@@ -191,13 +230,14 @@ class WithBroker(Served):
 
     def test_refusals_name_who_refused(self):
         status, out, err = self.bailey("table", "put", "orders", "k", "v", who="bob")
-        self.assertEqual((status, out), (1, b""))
+        self.assertEqual((status, out), (4, b""))
         self.assertIn("bob has r on region orders; rw was asked [denied, by the broker]", err)
         for arguments in (["table", "get", "orders", "k"], ["table", "scan", "orders"]):
             status, _, err = self.bailey(*arguments, who="eve")
-            self.assertEqual(status, 1)
+            self.assertEqual(status, 4)
             self.assertIn("by the broker", err)
-        self.assertEqual(self.bailey("table", "get", "nowhere", "k")[0], 1)
+        # Whoever has no grant is not told which names there are; the broker's user is.
+        self.assertEqual(self.bailey("table", "get", "nowhere", "k")[0], 4)
 
     def test_region(self):
         rows = json.loads(self.good("region", "list", "--json"))
@@ -209,7 +249,7 @@ class WithBroker(Served):
         self.assertGreater(told["records"], 0)
         self.good("region", "check", "orders")
         self.assertTrue(self.good("region", "inspect", "orders", "--lines", "20"))
-        self.assertEqual(self.bailey("region", "check", "nowhere")[0], 1)
+        self.assertEqual(self.bailey("region", "check", "nowhere")[0], 4)
 
     def test_status(self):
         told = json.loads(self.good("status", "--json", who=None))
@@ -218,12 +258,22 @@ class WithBroker(Served):
         self.assertIn("NOT stopped", text)
         self.assertIn("held by kernel", text)
 
+    def test_status_tells_denials_as_a_table(self):
+        for _ in range(3):
+            self.assertEqual(self.bailey("table", "get", "orders", "k", who="eve")[0], 4)
+        text = self.good("status", who=None).decode()
+        denials = text[text.index("\ndenials:"):]
+        self.assertRegex(denials, r"how many +who +region +reason")
+        self.assertRegex(denials, r"\n +\d+  \S.*  orders +denied\n")
+        self.assertNotIn("{", denials)
+        self.assertNotRegex(text, r"\b1 (writers|readers|frozen segments|segments)\b")
+
     def test_policy_apply(self):
         wider = self.folder / "wider.toml"
         write_policy(wider, medium=self.medium, more='[region.extra]\nkind = "table"\nsize = "8MiB"\n')
         self.assertIn("extra", self.good("policy", "apply", wider, who=None).decode())
         status, _, err = self.bailey("policy", "apply", self.policy, who=None)
-        self.assertEqual(status, 1)
+        self.assertEqual(status, 4)
         self.assertIn("drop", err)
         self.assertIn("extra", self.good("policy", "apply", self.policy, "--drop", who=None).decode())
         bad = self.folder / "bad.toml"
@@ -237,6 +287,12 @@ class WithBroker(Served):
         self.assertEqual(status, 1)
         self.assertIn("already running", err)
         self.assertIn(f"process {self.broker.process.pid} ", err)
+
+    def test_a_second_demo_broker_is_refused(self):
+        status, _, err = run("serve", "--demo", "--socket", self.socket)
+        self.assertEqual(status, 1)
+        self.assertIn(f"a broker is already running at {self.socket}: process {self.broker.process.pid} ", err)
+        self.assertFalse((self.socket.parent / "demo").exists())
 
     def test_bench_on_a_region(self):
         status, out, err = self.bailey("bench", "table", "--region", "orders", "--mode", "shared", "--records", "500",
@@ -258,7 +314,7 @@ class Hangup(Served):
 
     def test_grants_come_and_go(self):
         self.good("table", "put", "orders", "k", "v")
-        self.assertEqual(self.bailey("table", "get", "orders", "k", who="eve")[0], 1)
+        self.assertEqual(self.bailey("table", "get", "orders", "k", who="eve")[0], 4)
         eve = '[principal.eve]\nidentity = ["key:@eve.pub"]\n'
         write_policy(self.policy, more=eve + '[[grant]]\nprincipal = "eve"\nregion = "orders"\nrights = "r"\n')
         self.hang_up("is in force")
@@ -271,7 +327,7 @@ class Hangup(Served):
         write_policy(self.policy, more=eve)
         self.hang_up("is in force")
         status, _, err = self.bailey("table", "get", "orders", "k", who="eve")
-        self.assertEqual(status, 1)
+        self.assertEqual(status, 4)
         self.assertIn("denied, by the broker", err)
         self.assertEqual(self.good("table", "get", "orders", "k"), b"w")
 
@@ -287,7 +343,7 @@ class WithFiles(Served):
         self.assertEqual(status, 1)
         self.assertIn("a broker serves", err)
         self.broker.__exit__()
-        self.assertEqual(run("pool", "rm", self.policy)[0], 1)  # nobody agreed
+        self.assertEqual(run("pool", "rm", self.policy)[0], 4)  # nobody agreed
         self.assertTrue((self.folder / "pool" / "state.db").exists())
         status, out, err = run("pool", "rm", self.policy, "--yes")
         self.assertEqual(status, 0, err)

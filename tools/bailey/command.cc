@@ -2,6 +2,7 @@
 
 #include <fmt/format.h>
 
+#include <cerrno>
 #include <cstdio>
 
 #include "bailey/base/bytes.h"
@@ -9,9 +10,30 @@
 
 namespace bailey::tools {
 
+namespace {
+
+Exit exit_of(const Error& error) {
+  switch (error.code) {
+    case Code::not_found:
+      return exit_not_found;
+    case Code::denied:
+    case Code::unauthenticated:
+    case Code::revoked:
+      return exit_refused;
+    case Code::io:
+      if (error.os == ENOENT || error.os == ENOTDIR) return exit_not_found;
+      if (error.os == EACCES || error.os == EPERM) return exit_refused;
+      return exit_failed;
+    default:
+      return exit_failed;
+  }
+}
+
+}  // namespace
+
 int told(const Error& error) {
   fmt::print(stderr, "bailey: {}\n", error.to_string());
-  return exit_failed;
+  return exit_of(error);
 }
 int told(const Status& status) { return status ? exit_ok : told(status.error()); }
 
@@ -37,7 +59,7 @@ void add_reach_options(CLI::App* command, Reach& reach) {
   command->add_option("--broker-key", reach.broker_key, "public key of the broker: accept no other")
       ->type_name("BASE64");
   command->add_option("--timeout-ms", reach.timeout_ms, "how long to wait for the broker (2000)")
-      ->check(CLI::Range(1u, session::timeout_ms_max))
+      ->check(CLI::Range(1u, session::timeout_ms_max).description(""))
       ->type_name("N");
 }
 

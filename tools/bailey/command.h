@@ -15,13 +15,16 @@
 
 namespace bailey::tools {
 
+// Scripts branch on these: docs/operating.md and `bailey --help` promise them.
 enum Exit : int {
   exit_ok = 0,
-  exit_failed = 1,  // refused, or failed; the reason is on standard error
-  exit_usage = 2,   // the command line is wrong; nothing was tried
+  exit_failed = 1,     // the reason is on standard error
+  exit_usage = 2,      // the command line is wrong; nothing was tried
+  exit_not_found = 3,  // what was named is not there: a key, a region, a file
+  exit_refused = 4,    // no right to it, or data would go and nobody has agreed
 };
 
-// Tells an error on standard error, as one paragraph; the status to exit with.
+// Tells an error on standard error, as one paragraph; the status to exit with, which is never exit_usage.
 int told(const Error& error);
 int told(const Status& status);
 

@@ -81,6 +81,7 @@ class Demo(unittest.TestCase):
         self.assertIn("Posture of orders", text)
         self.assertIn("NOT stopped", text)
         self.assertIn("The price of protection", text)
+        self.assertEqual(len(re.findall(r"Bailey is (?:between \d+ % slower and|\d.* (?:slower|quick)|as quick)", text)), 2)
         for system in ("the same table, unprotected", "one lock in one shared mapping"):
             self.assertRegex(text, rf"{system} +\d+ +\d+\.\d\d \(\d+\.\d\d to \d+\.\d\d\)")
         self.assertIn("Nothing of this demo's is left in", text)

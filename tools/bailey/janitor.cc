@@ -8,6 +8,7 @@
 #include <nlohmann/json.hpp>
 #include <string>
 
+#include "bailey/base/count.h"
 #include "bailey/base/log.h"
 #include "bailey/session/session.h"
 
@@ -53,7 +54,7 @@ Status clean(Session& session, Rests& rests) {
     if (!given_back)
       log::debug("janitor", "region {}: {}", name, given_back.error().to_string());
     else if (*given_back != 0)
-      log::info("janitor", "region {}: gave back {} segments", name, *given_back);
+      log::info("janitor", "region {}: gave back {}", name, counted(*given_back, "segment"));
     rest.rounds = std::min(2 * rest.rounds + 1, rounds_most);
     rest.left = rest.rounds;
   }

@@ -22,7 +22,9 @@ constexpr const char* about =
     "  bailey serve --policy policy.toml  a broker of your own\n"
     "  bailey table put orders key value  use a table\n"
     "  bailey status                      what is protected, by whom, and what is not stopped\n\n"
-    "Exit status: 0 done, 1 refused or failed (the reason is on standard error), 2 wrong usage.";
+    "Exit status: 0 done, 1 failed, 2 wrong usage, 3 not found (a key, a region, a file), 4 refused (no "
+    "right\n"
+    "to it). The reason is on standard error.";
 
 bool knows(const CLI::App& app, std::string_view name) {
   return !app.get_subcommands([&](const CLI::App* command) { return command->get_name() == name; }).empty();

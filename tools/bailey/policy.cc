@@ -1,5 +1,6 @@
 // `bailey policy`: check a policy file, and have a broker follow it.
 #include "bailey/policy/policy.h"
+#include "bailey/base/count.h"
 
 #include <fmt/format.h>
 
@@ -37,9 +38,9 @@ int check(const Check& options) {
   for (const policy::Diagnostic& one : checked->diagnostics) fmt::print(stderr, "{}\n", one.to_string());
   if (!checked->ok()) return exit_failed;
   const policy::Policy& policy = *checked->policy;
-  fmt::print("{}: pool {} on {}: {} regions, {} principals, {} grants; no mistakes\n", options.file,
-             policy.pool, policy.medium.to_string(), policy.regions.size(), policy.principals.size(),
-             policy.grants.size());
+  fmt::print("{}: pool {} on {}: {}, {}, {}; no mistakes\n", options.file, policy.pool,
+             policy.medium.to_string(), counted(policy.regions.size(), "region"),
+             counted(policy.principals.size(), "principal"), counted(policy.grants.size(), "grant"));
   return exit_ok;
 }
 

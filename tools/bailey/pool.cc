@@ -10,6 +10,7 @@
 #include <iostream>
 #include <memory>
 
+#include "bailey/base/count.h"
 #include "bailey/base/fd.h"
 #include "bailey/policy/medium_spec.h"
 #include "bailey/policy/policy.h"
@@ -76,16 +77,16 @@ Status remove(const Options& options) {
   }
   if (error) return fail_os(error.value(), fmt::format("could not list {}", spec.path));
   const std::string question =
-      fmt::format("Remove the pool in {}, {} files, with all its data?", spec.path, ours.size());
+      fmt::format("Remove the pool in {}, {}, with all its data?", spec.path, counted(ours.size(), "file"));
   if (!options.yes && !agreed(question))
     return fail(Code::denied, By::library, fmt::format("the pool in {} was not removed", spec.path),
                 "answer y, or give --yes");
   for (const std::string& name : ours)
     if (::unlinkat(folder.get(), name.c_str(), 0) != 0 && errno != ENOENT)
       return fail_os(errno, fmt::format("could not remove {}/{}", spec.path, name));
-  fmt::print("removed {} files of the pool in {}\n", ours.size(), spec.path);
+  fmt::print("removed {} of the pool in {}\n", counted(ours.size(), "file"), spec.path);
   if (!others.empty())
-    fmt::print("left the folder, since {} entries in it are not the pool's, such as {}\n", others.size(),
+    fmt::print("left the folder: what is in it beside the pool, such as {}, is somebody else's\n",
                printable(others.front()));
   else if (::rmdir(spec.path.c_str()) == 0)
     fmt::print("removed the folder\n");

@@ -17,12 +17,16 @@ struct Add {
   std::string folder = ".";
 };
 
+// Empty, or what is wrong with it.
+std::string is_name(const std::string& name) {
+  if (policy::is_name(name)) return {};
+  return fmt::format(
+      "\"{}\" is no name of a principal: names are 1 to {} of a-z, 0-9 and \"-\", and begin with a letter or "
+      "digit",
+      printable(name), policy::name_bytes_max);
+}
+
 Status add(const Add& options) {
-  if (!policy::is_name(options.name))
-    return fail(Code::invalid_argument, By::library,
-                fmt::format("\"{}\" is no name of a principal", printable(options.name)),
-                fmt::format("names are 1 to {} of a-z, 0-9 and \"-\", and begin with a letter or digit",
-                            policy::name_bytes_max));
   if (::mkdir(options.folder.c_str(), 0755) != 0 && errno != EEXIST)
     return fail_os(errno, fmt::format("could not make the folder {}", options.folder));
   const std::string path = options.folder + "/" + options.name;
@@ -54,7 +58,9 @@ void add_principal(CLI::App& app, int& status) {
       "Example:\n"
       "  bailey principal add carol >> policy.toml\n"
       "  bailey table get --as carol orders some-key");
-  command->add_option("NAME", options->name, "the principal's name in the policy")->required();
+  command->add_option("NAME", options->name, "the principal's name in the policy")
+      ->required()
+      ->check(is_name);
   command->add_option("--out", options->folder, "folder for the two files (.); made if it is missing")
       ->type_name("DIR");
   on_run(command, status, [options] { return told(add(*options)); });

@@ -87,9 +87,11 @@ int serve(Options options) {
       broker.policy_file = policy_usual;
     }
     broker.ready = print_ready;
-    return broker::serve(broker);
+    return told(broker::serve_until_stopped(broker));
   }
   if (broker.socket_path.empty()) broker.socket_path = protocol::default_socket_path();
+  // Before the folder of keys, which would only say that another demo lives in it.
+  if (const Status free = protocol::Listener::nobody_at(broker.socket_path); !free) return told(free);
   Result<demo::Folder> folder = demo::Folder::beside_socket(broker.socket_path);
   if (!folder) return told(folder.error());
   broker.policy_file = folder->policy_file();
@@ -97,7 +99,7 @@ int serve(Options options) {
     print_ready(running);
     print_walkthrough(*folder, running.socket_path);
   };
-  return broker::serve(broker);
+  return told(broker::serve_until_stopped(broker));
 }
 
 }  // namespace

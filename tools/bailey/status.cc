@@ -3,6 +3,7 @@
 
 #include <memory>
 
+#include "bailey/base/count.h"
 #include "bailey/policy/size.h"
 #include "tools/bailey/command.h"
 
@@ -21,6 +22,10 @@ std::string text(const json& row, const char* name) {
   return value.is_string() ? value.get<std::string>() : value.dump();
 }
 
+std::string many(const json& row, const char* name, std::string_view noun) {
+  return counted(row.at(name).get<std::uint64_t>(), noun);
+}
+
 std::string joined(const json& list) {
   std::string out;
   for (const json& one : list) out += (out.empty() ? "" : ", ") + one.get<std::string>();
@@ -29,17 +34,26 @@ std::string joined(const json& list) {
 
 void print_region(const json& region) {
   const json& posture = region.at("posture");
-  fmt::print("\nregion {}: {}, {}, {} of {}; {} writers, {} readers, {} frozen segments\n",
-             text(region, "name"), text(region, "kind"), text(region, "mode"),
-             policy::format_size(region.at("bytes").get<std::uint64_t>()),
-             policy::format_size(region.at("size").get<std::uint64_t>()), text(region, "writers"),
-             text(region, "readers"), text(region, "segments_frozen"));
+  fmt::print("\nregion {}: {}, {}, {} of {}; {}, {}, {}\n", text(region, "name"), text(region, "kind"),
+             text(region, "mode"), policy::format_size(region.at("bytes").get<std::uint64_t>()),
+             policy::format_size(region.at("size").get<std::uint64_t>()), many(region, "writers", "writer"),
+             many(region, "readers", "reader"), many(region, "segments_frozen", "frozen segment"));
   fmt::print("  asked: {}; in force: {}\n", joined(posture.value("asked", json::array())),
              joined(posture.at("in_force")));
   for (const json& one : posture.at("holds"))
     fmt::print("  held by {:<7} {}: {}\n", text(one, "by"), text(one, "what"), text(one, "how"));
   for (const json& one : posture.at("not_stopped"))
     fmt::print("  NOT stopped     {}\n", one.get<std::string>());
+}
+
+// Who asked, and for what, are words of others: their names go to a terminal only as printable() has them.
+void print_denials(const json& denials) {
+  fmt::print("\ndenials:\n  {:>8}  {:<24} {:<20} {}\n", "how many", "who", "region", "reason");
+  for (const json& one : denials) {
+    const std::string region = printable(text(one, "region"));
+    fmt::print("  {:>8}  {:<24} {:<20} {}\n", one.at("count").get<std::uint64_t>(),
+               printable(text(one, "who")), region.empty() ? "-" : region, printable(text(one, "reason")));
+  }
 }
 
 void print(const json& status) {
@@ -59,14 +73,11 @@ void print(const json& status) {
       fmt::print("        {} {}{}{}\n", open.at("writable").get<bool>() ? "rw" : "r ", text(open, "region"),
                  open.at("segments").get<std::uint64_t>() == 0
                      ? ""
-                     : fmt::format(", {} segments of {}", text(open, "segments"),
+                     : fmt::format(", {} of {}", many(open, "segments", "segment"),
                                    policy::format_size(open.at("bytes").get<std::uint64_t>())),
                  text(open, "revoked").empty() ? "" : ", revoked: " + text(open, "revoked"));
   }
-  if (!status.at("denials").empty()) {
-    fmt::print("\ndenials:\n");
-    for (const json& one : status.at("denials")) fmt::print("  {}\n", one.dump());
-  }
+  if (!status.at("denials").empty()) print_denials(status.at("denials"));
   if (const auto left = status.find("left_off"); left != status.end())
     fmt::print("\nleft off, since it would not fit into a message: {}\n", left->dump());
 }

@@ -166,9 +166,7 @@ void add_table(CLI::App& app, int& status) {
                               options, true);
   CLI::Option_group* from = command->add_option_group("value", "where the value comes from");
   from->add_option("VALUE", options->value, "the value itself");
-  from->add_option("--file", options->file, "the whole of this file, up to 16 MiB")
-      ->check(CLI::ExistingFile)
-      ->type_name("FILE");
+  from->add_option("--file", options->file, "the whole of this file, up to 16 MiB")->type_name("FILE");
   from->add_flag("--stdin", options->from_stdin, "all of standard input");
   from->require_option(1);
   CLI::Option_group* how = command->add_option_group("how", "on what condition");
@@ -210,7 +208,7 @@ void add_table(CLI::App& app, int& status) {
       "  bailey table scan orders --limit 10",
       options, false);
   command->add_option("--limit", options->limit, "at most so many (all)")
-      ->check(CLI::PositiveNumber)
+      ->check(CLI::Validator(CLI::PositiveNumber).description(""))
       ->type_name("N");
   command->add_flag("--json", options->json, "one JSON object a line; what is not UTF-8 as base64");
   on_run(command, status, [options] { return told(scan(*options)); });

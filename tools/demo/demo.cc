@@ -9,6 +9,7 @@
 #include <optional>
 
 #include "bailey/base/clock.h"
+#include "bailey/base/count.h"
 #include "bench/machine.h"
 #include "bench/progress.h"
 #include "bench/server.h"
@@ -119,7 +120,8 @@ void Stage::print_figures(const Price& price) {
     say("  {:<8} {:>12.0f} {:>10.2f} {:>10.2f} {:>10.2f}\n", actors_[i].name(), median(figures.rates),
         us(0.5), us(0.99), us(0.999));
     if (figures.missing != 0)
-      say("  {} requests of {} named a record that was not there\n", figures.missing, actors_[i].name());
+      say("  {} of {} named a record that was not there\n", counted(figures.missing, "request"),
+          actors_[i].name());
   }
   say("  {:<8} {:>12} {:>10} {:>10} {:>10}\n", "mallory", "none", "-", "-", "-");
 }
@@ -189,10 +191,10 @@ void Stage::print_price(const Price& price) {
       "rounds.\n\n  {:<32} {:>12} {:>24}\n",
       price.rates(0).size(), "", "operations/s", "Bailey's rate over its");
   for (std::size_t system = 0; system < systems; ++system) {
-    const Price::Ratio ratio = price.over(system);
+    const Ratio ratio = price.over(system);
     say("  {:<32} {:>12.0f} {:>24}\n", system_names[system], median(price.rates(system)),
-        system == 0 ? std::string("1")
-                    : fmt::format("{:.2f} ({:.2f} to {:.2f})", ratio.median, ratio.least, ratio.most));
+        system == 0 ? "1" : ratio.in_figures());
+    if (system != 0) say("  {:<32} Bailey is {}\n", "", ratio.in_words());
   }
   const bench::Machine machine = bench::this_machine();
   say("  measured here and now: {}, {} cores, {}, build {}; hypervisor: {}\n", machine.cpu, machine.cores,

@@ -22,7 +22,7 @@ std::vector<double> Price::rates(std::size_t system) const {
   return sums;
 }
 
-Price::Ratio Price::over(std::size_t system) const {
+Ratio Price::over(std::size_t system) const {
   const std::vector<double> ours = rates(0), theirs = rates(system);
   std::vector<double> ratios;
   for (std::size_t round = 0; round < std::min(ours.size(), theirs.size()); ++round)

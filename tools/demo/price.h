@@ -12,6 +12,7 @@
 #include "bench/store.h"
 #include "bench/workload.h"
 #include "tools/demo/actor.h"
+#include "tools/demo/ratio.h"
 
 namespace bailey::demo {
 
@@ -36,11 +37,7 @@ struct Price {
   std::array<std::vector<Figures>, systems> of;  // by system, then by actor
   // Of both actors together, a round.
   std::vector<double> rates(std::size_t system) const;
-  // The protected table's rate over that of another system, from the same rounds: the median, the least, the
-  // most.
-  struct Ratio {
-    double median, least, most;
-  };
+  // The protected table's rate over that of another system, from the same rounds.
   Ratio over(std::size_t system) const;
 };
 
