@@ -69,6 +69,8 @@ inline constexpr std::size_t sessions_of_uid_max = 1024;
 inline constexpr std::size_t sessions_of_stranger_max = 32;  // of a uid, without any grant
 inline constexpr std::size_t grants_of_uid_max = BAILEY_GRANT_WORDS / 4;
 inline constexpr std::size_t untaken_fds_max = 32;  // descriptors that were sent to a client and not taken
+// What can't be sent for descriptors under way that others leave untaken is tried again so often.
+inline constexpr std::uint64_t crowded_ns = 10'000'000;
 inline constexpr std::uint64_t fresh_writer_ns = 60'000'000'000;
 inline constexpr std::uint32_t requests_of_stranger = 200;  // a second, of a session without any grant
 
@@ -134,6 +136,7 @@ class Broker {
     Loop::Watch watch = 0;
     Loop::Timer timer = 0;     // until it has shown itself; while it doesn't read
     std::size_t fds_sent = 0;  // since it was last seen to have taken all
+    Loop::Timer crowded = 0;   // its reply waits for others to take their descriptors
   };
   void accept();
   void on_peer(std::uint64_t id, std::uint32_t events);
@@ -148,6 +151,7 @@ class Broker {
   void end_session(std::uint64_t number, const std::string& why);
   void send(Peer& peer, std::uint64_t number, protocol::Answer answer, std::span<const int> fds = {});
   void flush(Peer& peer);
+  void wait_to_send(Peer& peer, bool crowded);
   void listen_to(Peer& peer);
   void drop_peer(std::uint64_t id, const std::string& why);
   void reply(std::uint64_t session, std::uint64_t number, Result<Outcome> outcome);

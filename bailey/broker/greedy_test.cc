@@ -1,9 +1,13 @@
 // Clients that follow the protocol's letter and mean harm: they cut what they are given, keep what was taken
 // from them and take what all share.
 #include <grp.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 
+#include <iterator>
 #include <map>
+#include <sstream>
 
 #include "bailey/broker/broker.h"
 #include "bailey/broker/test_support.h"
@@ -183,6 +187,67 @@ TEST_F(Greedy, WhoDoesNotTakeDescriptorsIsCutOff) {
   while (sent < 1000 && bob.connection.send(as_bytes(request), monotonic_ns() + second)) ++sent;
   EXPECT_LT(sent, 1000u);
   EXPECT_TRUE(alice.create(hers->grant)) << "others go on";
+}
+
+std::uint64_t cpu_ticks(pid_t pid) {
+  std::ifstream stat(fmt::format("/proc/{}/stat", pid));
+  std::string text((std::istreambuf_iterator<char>(stat)), {});
+  std::istringstream fields(text.substr(text.rfind(')') + 1));
+  std::vector<std::string> all{std::istream_iterator<std::string>(fields), {}};
+  return std::stoull(all.at(11)) + std::stoull(all.at(12));
+}
+
+// What others leave under way is not held against whoever asks next, who has an answer once it is gone.
+TEST_F(Greedy, WhoAsksWhileOthersLeaveDescriptorsUntakenIsAnsweredLater) {
+  if (!is_root()) GTEST_SKIP() << "needs root, for a broker that is not: root may have any number under way";
+  constexpr rlim_t broker_files = 256, hoarder_files = 4096;
+  const crypto::PublicKey pinned = crypto::write_new_pair(folder_ + "/broker").value();
+  for (const std::string& path : {folder_, folder_ + "/broker"})
+    ASSERT_EQ(::chown(path.c_str(), 65534, 65534), 0);
+  serve(
+      policy("shared", {{"alice", "rw"}, {"bob", "r"}}),
+      [&] {
+        const rlimit few{broker_files, broker_files};
+        if (::setrlimit(RLIMIT_NOFILE, &few) != 0) ::_exit(78);
+        be_nobody();
+        // As a program of that user begins: the allocator needs its own oom_score_adj.
+        if (::prctl(PR_SET_DUMPABLE, 1) != 0) ::_exit(78);
+      },
+      {}, folder_ + "/broker");
+  auto pinning = [&](const std::string& who) {
+    return std::move(
+        Client::connect_with(socket_, {.key = &keys_.at(who), .broker_key = pinned, .resume = {}}).value());
+  };
+  Client alice = pinning("alice"), bob = pinning("bob");
+  auto hers = alice.open("orders", true);
+  auto his = bob.open("orders", false);
+  ASSERT_TRUE(hers && his);
+  ASSERT_TRUE(alice.create(hers->grant));
+  Words ready;
+  Process hoarder([&] {
+    const rlimit many{hoarder_files, hoarder_files};
+    if (::setrlimit(RLIMIT_NOFILE, &many) != 0) return 78;
+    be_nobody();
+    auto ends = protocol::Connection::pair().value();
+    const std::vector<int> fds(protocol::fds_max / 2, STDIN_FILENO);
+    for (rlim_t under_way = 0; under_way <= 2 * broker_files; under_way += fds.size())
+      if (!ends.first.send(as_bytes(std::string("x")), in_10_s(), fds)) return 79;
+    ready.say();
+    ::pause();
+    return 0;
+  });
+  ASSERT_EQ(ready.hear(), 'x');
+  ASSERT_TRUE(bob.send(protocol::MapSegments{his->grant, {}}));
+  const std::uint64_t ticks = cpu_ticks(broker_);
+  auto early = bob.receive<protocol::Segments>(monotonic_ns() + unread_ns + second / 2);
+  ASSERT_FALSE(early);
+  EXPECT_EQ(early.error().code, Code::timed_out) << "it is not cut off: " << early.error().to_string();
+  EXPECT_LT(cpu_ticks(broker_) - ticks, 50u) << "the broker does not try without end";
+  EXPECT_TRUE(alice.attend(hers->grant)) << "what needs no descriptor is answered";
+  hoarder.kill(SIGKILL);
+  auto late = bob.receive<protocol::Segments>();
+  ASSERT_TRUE(late) << late.error().to_string();
+  EXPECT_EQ(late->rows.size(), 1u);
 }
 
 }  // namespace

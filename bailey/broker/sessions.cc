@@ -24,6 +24,9 @@ protocol::Nonce fresh_nonce() {
   return nonce;
 }
 
+// ETOOMANYREFS: descriptors under way count against the broker's user, whoever leaves them there.
+bool is_crowded(const Result<bool>& sent) { return !sent && sent.error().code == Code::quota; }
+
 }  // namespace
 
 bool Bucket::take(std::uint64_t now_ns) {
@@ -207,9 +210,11 @@ void Broker::send(Peer& peer, std::uint64_t number, protocol::Answer answer, std
     }
     peer.fds_sent += fds.size();
   }
+  bool crowded = false;
   if (peer.queue.empty()) {
     auto sent = peer.connection.try_send(as_bytes(outgoing.payload), fds);
     if (sent && *sent) return listen_to(peer);
+    crowded = is_crowded(sent);
     // A peer that is gone is noticed by the loop; here others may still use it.
     if (!sent && sent.error().code == Code::closed) return;
   }
@@ -218,9 +223,26 @@ void Broker::send(Peer& peer, std::uint64_t number, protocol::Answer answer, std
     if (copy >= 0) outgoing.fds.emplace_back(copy);
   }
   peer.queue.push_back(std::move(outgoing));
+  wait_to_send(peer, crowded);
+}
+
+// With a reply in the queue. Where the kernel has too many descriptors under way it is not this client's
+// fault, and its socket is writable all the same: a timer tries again, for as long as the client stays. Those
+// who leave descriptors untaken have them also when they are cut off, until they close or end.
+void Broker::wait_to_send(Peer& peer, bool crowded) {
   std::uint64_t id = peer.id;
-  if (peer.timer == 0)
+  if (crowded) {
+    if (peer.session != 0) loop_.cancel(std::exchange(peer.timer, 0));
+    if (peer.crowded == 0)
+      peer.crowded = loop_.after(crowded_ns, [this, id] {
+        auto found = peers_.find(id);
+        if (found == peers_.end()) return;
+        found->second->crowded = 0;
+        flush(*found->second);
+      });
+  } else if (peer.timer == 0) {
     peer.timer = loop_.after(unread_ns, [this, id] { drop_peer(id, "it does not take its replies"); });
+  }
   listen_to(peer);
 }
 
@@ -229,17 +251,19 @@ void Broker::flush(Peer& peer) {
     std::vector<int> fds;
     for (const Fd& fd : peer.queue.front().fds) fds.push_back(fd.get());
     auto sent = peer.connection.try_send(as_bytes(peer.queue.front().payload), fds);
-    if (!sent || !*sent) break;
+    if (!sent || !*sent) return wait_to_send(peer, is_crowded(sent));
     peer.queue.pop_front();
   }
-  if (peer.queue.empty() && peer.session != 0) loop_.cancel(std::exchange(peer.timer, 0));
+  if (peer.session != 0) loop_.cancel(std::exchange(peer.timer, 0));
   listen_to(peer);
 }
 
 // A client is read from when it has taken its replies and nothing of it is under way.
 void Broker::listen_to(Peer& peer) {
   std::uint32_t events = 0;
-  if (!peer.queue.empty())
+  if (peer.crowded != 0)
+    events = 0;  // its end is heard all the same
+  else if (!peer.queue.empty())
     events = EPOLLOUT;
   else if (!peer.busy)
     events = EPOLLIN;
@@ -255,6 +279,7 @@ void Broker::drop_peer(std::uint64_t id, const std::string& why) {
                  peer.credentials.uid, why);
   loop_.forget(peer.watch);
   loop_.cancel(peer.timer);
+  loop_.cancel(peer.crowded);
   if (peer.session != 0) end_session(peer.session, why.empty() ? "it closed its connection" : why);
 }
 
