@@ -79,7 +79,7 @@ class Keys {
     int os = 0;
     int carries = key->hardware_.load(std::memory_order_relaxed);
     if (::mmap(at, bytes, PROT_NONE, MAP_SHARED | MAP_FIXED, fd, 0) == MAP_FAILED ||
-        ::madvise(at, bytes, MADV_DONTFORK) != 0 ||
+        ::madvise(at, bytes, MADV_DONTFORK) != 0 || ::madvise(at, bytes, MADV_DONTDUMP) != 0 ||
         ::pkey_mprotect(at, bytes, protection, carries >= 0 ? carries : parked_) != 0)
       os = errno;
     if (os != 0) {

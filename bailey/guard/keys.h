@@ -61,7 +61,8 @@ class Key {
 };
 
 // Maps a whole file into the window; its pages carry the key from the first moment on. Not inherited by a
-// forked child. Error: io (see Mapping::of_file), no_space (the window is full).
+// forked child. Left out of core files too, which the kernel writes without asking for keys. Error: io (see
+// Mapping::of_file), no_space (the window is full).
 Result<Mapping> map_guarded(const std::shared_ptr<Key>& key, int fd, std::size_t bytes, Access access);
 
 // One user of a key, who opens gates by it: while one is open the key stays on its hardware key. A word of

@@ -10,7 +10,9 @@
 #include <unistd.h>
 
 #include <cstddef>
+#include <cstdio>
 #include <cstring>
+#include <fstream>
 #include <memory>
 #include <string>
 
@@ -82,6 +84,22 @@ struct Room {
   Mapping pages;
   std::unique_ptr<Pin> pin;
 };
+
+// The flags that the kernel keeps for the mapping at an address: " dd " is not dumped, " lo " locked.
+inline std::string mapping_flags(const void* address) {
+  std::ifstream maps("/proc/self/smaps");
+  bool within = false;
+  for (std::string line; std::getline(maps, line);) {
+    unsigned long from = 0, to = 0;
+    if (std::sscanf(line.c_str(), "%lx-%lx", &from, &to) == 2) {
+      auto at = reinterpret_cast<unsigned long>(address);
+      within = from <= at && at < to;
+    } else if (within && line.starts_with("VmFlags:")) {
+      return line + " ";
+    }
+  }
+  return {};
+}
 
 // The status with which a forked child that does this ends; EXPECT_DEATH without the second start.
 template <class Act>

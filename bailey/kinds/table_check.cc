@@ -12,6 +12,7 @@
 
 #include "bailey/abi/control.h"
 #include "bailey/kinds/table_kind.h"
+#include "bailey/pool/passage.h"
 #include "bailey/table/home.h"
 #include "bailey/table/record.h"
 
@@ -296,6 +297,7 @@ Result<Report> check_table(pool::View& view, const table::Geometry& geometry) {
     return fail(Code::invalid_argument, By::library,
                 fmt::format("an index of {} bytes can't have {} + {} buckets", view.index_bytes(),
                             geometry.buckets, geometry.overflow_buckets));
+  if (view.closed()) return pool::in_gate(view, [&] { return check_table(view, geometry); });
   return TableCheck(view, geometry).run();
 }
 
@@ -306,8 +308,8 @@ Result<std::vector<pool::SegmentId>> map_segments(pool::View& view, const table:
   for (std::uint64_t i = 0; i < geometry.buckets + geometry.overflow_buckets; ++i)
     for (const Word& word : bucket[i].slots)
       if (Word slot = load_acquire(&word); slot != 0) wanted[table::segment_of(slot)] = true;
-  for (const pool::Desk& desk : BAILEY_TRY(view.backing().desks())) wanted[desk.segment] = true;
-  for (pool::SegmentId id : BAILEY_TRY(view.backing().frozen())) wanted[id] = true;
+  for (const pool::Desk& desk : BAILEY_TRY(view.desks())) wanted[desk.segment] = true;
+  for (pool::SegmentId id : BAILEY_TRY(view.frozen())) wanted[id] = true;
   std::vector<pool::SegmentId> mapped;
   for (unsigned id = 1; id < 65536; ++id) {
     if (wanted[id]) {

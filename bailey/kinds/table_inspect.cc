@@ -10,6 +10,7 @@
 
 #include "bailey/base/count.h"
 #include "bailey/kinds/table_kind.h"
+#include "bailey/pool/passage.h"
 #include "bailey/table/index.h"
 #include "bailey/table/record.h"
 
@@ -241,6 +242,7 @@ Result<std::string> inspect_table(pool::View& view, const table::Geometry& geome
     return fail(Code::invalid_argument, By::library,
                 fmt::format("an index of {} bytes can't have {} + {} buckets", view.index_bytes(),
                             geometry.buckets, geometry.overflow_buckets));
+  if (view.closed()) return pool::in_gate(view, [&] { return inspect_table(view, geometry, options); });
   return Dump(view, geometry, options).run();
 }
 

@@ -118,6 +118,12 @@ RegionPosture posture_of(const Policy& policy, const Region& region, const Postu
                ? "pages are closed but inside the library's gates; the process itself can open them"
            : rung == "vm" ? "only virtual machines with a grant have the device"
                           : "keys come from the broker and are never in the pool"});
+  if (in_force(region, "pkey"))
+    out.not_stopped.push_back(
+        "Protection keys hold off loads and stores that stray, from code that does not go for them: code "
+        "that runs "
+        "in the process can write the register that opens them, or ask the kernel (process_vm_readv, "
+        "/proc/self/mem).");
   lacking(region, out);
   if (!sealed)
     out.not_stopped.push_back(

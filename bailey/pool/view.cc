@@ -1,7 +1,8 @@
 #include "bailey/pool/view.h"
 
-#include <fmt/format.h>
+#include <time.h>
 
+#include "bailey/guard/gate.h"
 #include "bailey/pool/sealer.h"
 
 namespace bailey::pool {
@@ -28,6 +29,7 @@ Extent Extent::shape(std::uint64_t bytes) {
 
 View::View(ViewParts parts, std::unique_ptr<Backing> backing)
     : parts_(parts),
+      closed_(parts.pin != nullptr),
       backing_(std::move(backing)),
       extents_(static_cast<Extent*>(std::calloc(65536, sizeof(Extent)))),
       absent_(static_cast<std::uint64_t*>(std::calloc(65536, sizeof(std::uint64_t)))) {
@@ -41,6 +43,14 @@ View::~View() {
 
 void View::set_sealer(std::unique_ptr<Sealer> sealer) { sealer_ = std::move(sealer); }
 
+// A call that may wait, or leads out of this library's care for gates.
+template <class Call>
+auto View::outside(Call&& call) {
+  if (parts_.pin == nullptr) return call();
+  guard::Closed closed;
+  return call();
+}
+
 void View::remember(SegmentId id, const Extent& extent) {
   if (extents_[id].base == nullptr) mapped_.push_back(id);
   extents_[id] = extent;
@@ -48,7 +58,7 @@ void View::remember(SegmentId id, const Extent& extent) {
 
 void View::forget(SegmentId id) {
   if (extents_[id].base == nullptr) return;
-  backing_->unmap(id, extents_[id]);
+  outside([&] { backing_->unmap(id, extents_[id]); });
   extents_[id] = Extent{};
   std::erase(mapped_, id);
 }
@@ -57,7 +67,7 @@ Result<const Extent*> View::find(SegmentId id) {
   if (extents_[id].base != nullptr) return &extents_[id];
   std::uint64_t membership = backing_->membership() + 1;
   if (absent_[id] == membership) return fail(Code::not_found);
-  auto extent = backing_->map(id);
+  auto extent = outside([&] { return backing_->map(id); });
   if (!extent) {
     if (extent.error().code == Code::not_found) absent_[id] = membership;
     return std::unexpected(std::move(extent).error());
@@ -68,19 +78,19 @@ Result<const Extent*> View::find(SegmentId id) {
 
 Result<OwnSegment> View::create(std::uint64_t record_bytes) {
   if (!parts_.writable) return fail(Code::denied);
-  OwnSegment own = BAILEY_TRY(backing_->create(record_bytes));
+  OwnSegment own = BAILEY_TRY(outside([&] { return backing_->create(record_bytes); }));
   remember(own.id, own.extent);
   return own;
 }
 
 Status View::retire(SegmentId id) {
-  BAILEY_TRY(backing_->retire(id));
+  BAILEY_TRY(outside([&] { return backing_->retire(id); }));
   forget(id);
   return {};
 }
 
 Status View::attend() {
-  auto attention = BAILEY_TRY(backing_->attend());
+  auto attention = BAILEY_TRY(outside([&] { return backing_->attend(); }));
   parts_.expected_grant = attention.expected_grant;
   if (attention.index != nullptr) {
     parts_.index = attention.index;
@@ -92,8 +102,18 @@ Status View::attend() {
 }
 
 Status View::renew_writer_id() {
-  parts_.writer = BAILEY_TRY(backing_->fresh_writer_id());
+  parts_.writer = BAILEY_TRY(outside([&] { return backing_->fresh_writer_id(); }));
   return {};
+}
+
+Result<std::vector<Desk>> View::desks() {
+  return outside([&] { return backing_->desks(); });
+}
+Result<std::vector<SegmentId>> View::frozen() {
+  return outside([&] { return backing_->frozen(); });
+}
+void View::rest(const timespec& time) {
+  outside([&] { ::nanosleep(&time, nullptr); });
 }
 
 }  // namespace bailey::pool

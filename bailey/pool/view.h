@@ -17,6 +17,9 @@
 //  since the child has not the
 //     writable mappings (MADV_DONTFORK) and would fault on the first touch. The operation then returns what
 //     `attend()` says: `forked`. Destructors touch no memory of the pool for the same reason.
+//  5. Where a gate guards the pages (rung `pkey`) the view is closed() but within a Passage. The gate is
+//  closed
+//     too while the backing is asked, which may wait; a backing that touches the pages opens one of its own.
 //
 // Thread safety: one thread at a time.
 #pragma once
@@ -30,6 +33,11 @@
 #include "bailey/abi/segment.h"
 #include "bailey/base/bytes.h"
 #include "bailey/base/error.h"
+
+struct timespec;
+namespace bailey::guard {
+class Pin;
+}
 
 namespace bailey::pool {
 
@@ -137,6 +145,8 @@ struct ViewParts {
   // Not 0 in the process that opened the view; it lies on a page that the kernel wipes in a forked child
   // (MADV_WIPEONFORK). Null: the view's mappings are all inherited, and a child may go on with it.
   const std::uint64_t* alive_word = nullptr;
+  // By which gates to the index and the segments are opened; the backing's. Null: they are open to all.
+  guard::Pin* pin = nullptr;
 };
 
 class View {
@@ -150,7 +160,8 @@ class View {
   std::uint32_t writer() const { return parts_.writer; }
   std::byte* index() const { return parts_.index; }
   std::uint64_t index_bytes() const { return parts_.index_bytes; }
-  Backing& backing() { return *backing_; }
+  // Whether an operation needs a Passage first (passage.h).
+  bool closed() const { return closed_; }
 
   // The mapping of a segment, or null base where it is not mapped yet (ask find()).
   const Extent& extent(SegmentId id) const { return extents_[id]; }
@@ -173,6 +184,12 @@ class View {
   // unavailable, forked.
   Status attend();
   Status renew_writer_id();
+  // What the backing knows of others; see there.
+  Result<std::vector<Desk>> desks();
+  Result<std::vector<SegmentId>> frozen();
+  std::uint64_t membership() const { return backing_->membership(); }
+  // Sleeps, outside of the gate.
+  void rest(const timespec& time);
 
   // Of an encrypted region; else null. A structure asks once an operation.
   Sealer* sealer() const { return sealer_.get(); }
@@ -186,10 +203,14 @@ class View {
   }
 
  private:
+  friend class Passage;
   void remember(SegmentId id, const Extent& extent);
   void forget(SegmentId id);
+  template <class Call>
+  auto outside(Call&& call);
 
   ViewParts parts_;
+  bool closed_;
   std::unique_ptr<Backing> backing_;
   std::unique_ptr<Sealer> sealer_;
   struct Free {

@@ -1,11 +1,14 @@
 #include "bailey/session/backing.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 
+#include <algorithm>
 #include <cstring>
 #include <utility>
 
 #include "bailey/base/log.h"
+#include "bailey/guard/gate.h"
 #include "bailey/session/verify.h"
 
 namespace bailey::session {
@@ -68,6 +71,7 @@ Result<Region> BrokerBacking::open(const std::shared_ptr<Core>& core, std::strin
   region.geometry = {static_cast<table::Mode>(opened.mode), opened.hash_seed, opened.buckets,
                      opened.overflow_buckets};
   BAILEY_TRY(backing->check(opened, region.geometry, access));
+  BAILEY_TRY(backing->guard(opened));
   backing->mode_ = region.geometry.mode;
   backing->writable_ = writable;
   backing->index_bytes_ = opened.index_bytes;
@@ -85,6 +89,7 @@ Result<Region> BrokerBacking::open(const std::shared_ptr<Core>& core, std::strin
   parts.writer = opened.writer;
   parts.grant_word = core->grant_word(opened.grant);
   parts.alive_word = core->alive().word();
+  parts.pin = backing->pin_.get();
   region.view = std::make_unique<pool::View>(parts, std::move(backing));
   return region;
 }
@@ -107,20 +112,42 @@ Status BrokerBacking::check(const protocol::Opened& opened, const table::Geometr
   return {};
 }
 
+// The broker says what is in force, and the pages lie in this process: it is here that they are guarded, or
+// not.
+Status BrokerBacking::guard(const protocol::Opened& opened) {
+  if (std::find(opened.protect.begin(), opened.protect.end(), "pkey") == opened.protect.end()) return {};
+  auto key = guard::Key::named(fmt::format("{} ({:02x} in {:02x})", region_, fmt::join(opened.region, ""),
+                                           fmt::join(core_->welcome().pool, "")));
+  if (!key) {
+    Error why = std::move(key).error();
+    why.message =
+        fmt::format("region {} has its protection \"pkey\" in force, which this process can't keep: {}",
+                    region_, why.message);
+    return std::unexpected(std::move(why));
+  }
+  key_ = std::move(*key);
+  pin_ = std::make_unique<guard::Pin>(key_);
+  return {};
+}
+
 Status BrokerBacking::map_index(const protocol::Opened& opened, const std::vector<Fd>& fds,
                                 std::uint64_t& grant_value) {
   Sealed final = others_write_index() ? Sealed::size : Sealed::writes;
   if (!opened.index_writable) {
-    index_ = BAILEY_TRY(map_checked(fds.at(0).get(), opened.index_bytes, Access::read_only, final, "index"));
+    index_ =
+        BAILEY_TRY(map_checked(fds.at(0).get(), opened.index_bytes, Access::read_only, final, "index", key_));
     return {};
   }
   Sealed by_now = others_write_index() ? Sealed::size : Sealed::not_by_now;
-  index_ = BAILEY_TRY(map_checked(fds.at(0).get(), opened.index_bytes, Access::read_write, by_now, "index"));
+  index_ =
+      BAILEY_TRY(map_checked(fds.at(0).get(), opened.index_bytes, Access::read_write, by_now, "index", key_));
   BAILEY_TRY(check_allocated(fds[0].get(), opened.index_bytes, "index"));
   if (opened.copy_index_from) {
     // Whoever wrote it is gone, or disowned: what it holds is hostile, as all of an index is.
-    Mapping old = BAILEY_TRY(
-        map_checked(fds.at(1).get(), opened.index_bytes, Access::read_only, Sealed::writes, "index to copy"));
+    Mapping old = BAILEY_TRY(map_checked(fds.at(1).get(), opened.index_bytes, Access::read_only,
+                                         Sealed::writes, "index to copy", key_));
+    std::optional<guard::Gate> gate;
+    if (pin_ != nullptr && !gate.emplace(*pin_).opened()) return gate->refused();
     std::memcpy(index_.data(), old.data(), opened.index_bytes);
   }
   auto ready = BAILEY_TRY(ask<protocol::IndexReady>(protocol::IndexMapped{grant_}));
@@ -152,8 +179,9 @@ Status BrokerBacking::fetch(std::vector<SegmentId> segments) {
     if (mapped_.contains(row.segment) || own_.contains(row.segment)) continue;
     if (Extent::shape(row.bytes).pages == 0)
       return misbehaved(region_, fmt::format("gave a segment {} of {} bytes", row.segment, row.bytes));
-    mapped_[row.segment] = BAILEY_TRY(map_checked(answered.fds.at(i).get(), row.bytes, Access::read_only,
-                                                  Sealed::writes, fmt::format("segment {}", row.segment)));
+    mapped_[row.segment] =
+        BAILEY_TRY(map_checked(answered.fds.at(i).get(), row.bytes, Access::read_only, Sealed::writes,
+                               fmt::format("segment {}", row.segment), key_));
   }
   return {};
 }
@@ -186,7 +214,7 @@ Result<pool::OwnSegment> BrokerBacking::create(std::uint64_t record_bytes) {
                                            row.bytes, record_bytes));
   std::string what = fmt::format("own segment {}", row.segment);
   Mapping mapping = BAILEY_TRY(
-      map_checked(answered.fds.at(0).get(), row.bytes, Access::read_write, Sealed::not_by_now, what));
+      map_checked(answered.fds.at(0).get(), row.bytes, Access::read_write, Sealed::not_by_now, what, key_));
   BAILEY_TRY(check_allocated(answered.fds[0].get(), row.bytes, what));
   unconfirmed_ = Unconfirmed{row, std::move(answered.fds[0]), std::move(mapping)};
   return confirm();
@@ -272,7 +300,7 @@ Result<std::uint64_t> BrokerBacking::take_index(const protocol::Attention& told,
   Sealed final = others_write_index() ? Sealed::size : Sealed::writes;
   Mapping fresh =
       BAILEY_TRY(map_checked(file.get(), told.index_bytes, writable_ ? Access::read_write : Access::read_only,
-                             confirms ? Sealed::not_by_now : final, "new index"));
+                             confirms ? Sealed::not_by_now : final, "new index", key_));
   if (writable_) BAILEY_TRY(check_allocated(file.get(), told.index_bytes, "new index"));
   std::uint64_t value = told.grant_value;
   if (confirms) {

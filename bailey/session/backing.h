@@ -4,6 +4,9 @@
 // not inherited by a forked child). In a forked child it unmaps nothing: what is there now at those addresses
 // is the child's.
 //
+// Where the rung `pkey` is in force all these mappings carry the region's key, and a process that can't do
+// that does not open the region.
+//
 // Thread safety: one thread at a time, that of the session.
 #pragma once
 
@@ -14,6 +17,7 @@
 #include <unordered_set>
 #include <vector>
 
+#include "bailey/guard/keys.h"
 #include "bailey/pool/view.h"
 #include "bailey/session/core.h"
 #include "bailey/session/session.h"
@@ -48,6 +52,7 @@ class BrokerBacking : public pool::Backing {
   };
 
   Status check(const protocol::Opened& opened, const table::Geometry& geometry, Access access) const;
+  Status guard(const protocol::Opened& opened);
   Status map_index(const protocol::Opened& opened, const std::vector<Fd>& fds, std::uint64_t& grant_value);
   Result<std::uint64_t> take_index(const protocol::Attention& told, const Fd& file);
   Status fetch(std::vector<pool::SegmentId> segments);
@@ -66,6 +71,8 @@ class BrokerBacking : public pool::Backing {
   const std::uint64_t* membership_word_ = nullptr;
   table::Mode mode_ = table::Mode::exclusive;
   bool writable_ = false;
+  std::shared_ptr<guard::Key> key_;  // null: the region's pages are not guarded
+  std::unique_ptr<guard::Pin> pin_;  // of that key
   Mapping index_;
   std::uint64_t index_bytes_ = 0;
   std::uint64_t heard_ = 0;  // the grant value of the last answer that had one

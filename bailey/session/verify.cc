@@ -59,10 +59,10 @@ Status check_allocated(int fd, std::uint64_t bytes, std::string_view what) {
   return {};
 }
 
-Result<Mapping> map_checked(int fd, std::uint64_t bytes, Access access, Sealed sealed,
-                            std::string_view what) {
+Result<Mapping> map_checked(int fd, std::uint64_t bytes, Access access, Sealed sealed, std::string_view what,
+                            const std::shared_ptr<guard::Key>& key) {
   BAILEY_TRY(check_file(fd, bytes, sealed, what));
-  return Mapping::of_file(fd, bytes, access);
+  return key != nullptr ? guard::map_guarded(key, fd, bytes, access) : Mapping::of_file(fd, bytes, access);
 }
 
 }  // namespace bailey::session

@@ -8,6 +8,7 @@
 
 #include "bailey/base/error.h"
 #include "bailey/base/fd.h"
+#include "bailey/guard/keys.h"
 
 namespace bailey::session {
 
@@ -30,7 +31,8 @@ Status check_file(int fd, std::uint64_t bytes, Sealed sealed, std::string_view w
 // (SIGBUS).
 Status check_allocated(int fd, std::uint64_t bytes, std::string_view what);
 
-// Checks, then maps the whole file.
-Result<Mapping> map_checked(int fd, std::uint64_t bytes, Access access, Sealed sealed, std::string_view what);
+// Checks, then maps the whole file; with a key, where there is one.
+Result<Mapping> map_checked(int fd, std::uint64_t bytes, Access access, Sealed sealed, std::string_view what,
+                            const std::shared_ptr<guard::Key>& key = nullptr);
 
 }  // namespace bailey::session

@@ -3,6 +3,7 @@
 // Slots do not move while their record lives, so a record that is there throughout is met when its bucket is.
 #include <fmt/format.h>
 
+#include "bailey/pool/passage.h"
 #include "bailey/table/examine.h"
 #include "bailey/table/state.h"
 
@@ -51,6 +52,8 @@ Seen read_sealed_item(pool::View& view, const Word* slot, Word seen, const Block
 Status Table::scan(Cursor& cursor, std::size_t items_max, std::vector<Item>& items) {
   State& state = *state_;
   pool::View& view = *state.view;
+  if (view.closed()) [[unlikely]]
+    return pool::in_gate(view, [&] { return scan(cursor, items_max, items); });
   if (!view.current()) BAILEY_TRY(view.attend());
   const std::size_t before = items.size();
   unsigned attempts = 0;

@@ -398,7 +398,7 @@ Status Writer::grow(std::uint64_t bytes) {
   for (unsigned waited = 0;; ++waited) {
     auto grown = heap_.grow(bytes);
     if (grown || grown.error().code != Code::contended) return grown;
-    ::nanosleep(&room_wait, nullptr);
+    view_.rest(room_wait);
     if (waited == room_waits || !view_.current()) return grown;
   }
 }
@@ -474,10 +474,10 @@ Status Writer::collect() {
 }
 
 Status Writer::refresh_members() {
-  std::uint64_t membership = view_.backing().membership();
+  std::uint64_t membership = view_.membership();
   if (membership == membership_) return {};
-  auto desks = BAILEY_TRY(view_.backing().desks());
-  auto frozen = BAILEY_TRY(view_.backing().frozen());
+  auto desks = BAILEY_TRY(view_.desks());
+  auto frozen = BAILEY_TRY(view_.frozen());
   std::vector<Peer> peers;
   for (const pool::Desk& desk : desks) {
     auto extent = view_.find(desk.segment);

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Runs programs in a guest whose processor has what this one may lack: protection keys (PKU).
 
-    guest.py --cache DIR [--timeout SECONDS] PROGRAM[?ARGUMENT...]...
+    guest.py --cache DIR [--timeout SECONDS] [NAME=VALUE?...]PROGRAM[?ARGUMENT...]...
     guest.py --cache DIR --self-test
 
 Debian's kernel is fetched as a package and unpacked into DIR, never installed; the root of the guest is an initramfs
@@ -24,6 +24,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import NamedTuple
 
 SKIPPED = 77
 KERNEL_METAPACKAGE = "linux-image-amd64"
@@ -117,7 +118,26 @@ def stripped(program: Path, folder: Path) -> bytes:
     return out.read_bytes()
 
 
-def initramfs(path: Path, programs: list[tuple[Path, list[str]]], word: str, seconds_each: int) -> None:
+class Program(NamedTuple):
+    path: Path
+    arguments: list[str]
+    environment: list[str] = []  # NAME=VALUE
+
+    @staticmethod
+    def of(text: str) -> "Program":
+        words = text.split("?")
+        at = next(i for i, word in enumerate(words) if "=" not in word)
+        return Program(Path(words[at]).resolve(), words[at + 1:], words[:at])
+
+    def __str__(self) -> str:
+        return " ".join([*self.environment, self.path.name, *self.arguments])
+
+
+def quoted(words: list[str]) -> str:
+    return " ".join("'" + word.replace("'", "'\\''") + "'" for word in words)
+
+
+def initramfs(path: Path, programs: list[Program], word: str, seconds_each: int) -> None:
     busybox = shutil.which("busybox")
     if busybox is None:
         raise NoGuest("there is no busybox: install busybox-static")
@@ -133,16 +153,16 @@ def initramfs(path: Path, programs: list[tuple[Path, list[str]]], word: str, sec
              "mkdir -p /dev/shm", "mount -t tmpfs -o mode=1777 none /dev/shm", "mount -t tmpfs -o mode=1777 none /tmp",
              "mount -t tmpfs none /run", "ifconfig lo 127.0.0.1 up", "stty -F /dev/ttyS1 raw"]
     copied: set[str] = set()
-    for number, (program, arguments) in enumerate(programs):
-        inside = f"programs/{number}/{program.name}"
-        root.file(inside, stripped(program, path.parent))
-        for library in libraries(program):
+    for number, program in enumerate(programs):
+        inside = f"programs/{number}/{program.path.name}"
+        root.file(inside, stripped(program.path, path.parent))
+        for library in libraries(program.path):
             if library not in copied:
                 copied.add(library)
                 root.file(library, Path(library).read_bytes())
-        quoted = " ".join("'" + argument.replace("'", "'\\''") + "'" for argument in arguments)
         lines += [f"cd /programs/{number}", f"echo '{word} begin {number}' >/dev/ttyS1",
-                  f"timeout -s KILL {seconds_each} /{inside} {quoted} >/dev/ttyS1 2>&1 </dev/null",
+                  f"env {quoted(program.environment)} timeout -s KILL {seconds_each} /{inside} {quoted(program.arguments)}"
+                  " >/dev/ttyS1 2>&1 </dev/null",
                   f"ended=$?; (echo; echo \"{word} end {number} $ended\") >/dev/ttyS1"]
     lines += [f"echo '{word} done' >/dev/ttyS1", "poweroff -f"]
     root.file("init", ("\n".join(lines) + "\n").encode())
@@ -173,13 +193,12 @@ def text_of(path: Path) -> str:
     return path.read_bytes().decode(errors="replace").replace("\r", "") if path.exists() else ""
 
 
-def collect(said: str, word: str, programs: list[tuple[Path, list[str]]]) -> list[str]:
+def collect(said: str, word: str, programs: list[Program]) -> list[str]:
     """Prints what each program said; what went wrong."""
     wrong = []
-    for number, (program, arguments) in enumerate(programs):
+    for number, name in enumerate(programs):
         _, begun, rest = said.partition(f"{word} begin {number}\n")
         output, ended, after = rest.partition(f"{word} end {number} ")
-        name = " ".join([program.name, *arguments])
         print(f"==== in the guest: {name}\n{output.rstrip()}")
         if not begun:
             wrong.append(f"{name} was not begun")
@@ -194,7 +213,7 @@ def collect(said: str, word: str, programs: list[tuple[Path, list[str]]]) -> lis
     return wrong
 
 
-def run_programs(cache: Path, programs: list[tuple[Path, list[str]]], seconds: int, seconds_each: int) -> list[str]:
+def run_programs(cache: Path, programs: list[Program], seconds: int, seconds_each: int) -> list[str]:
     """Boots a guest that runs the programs one after the other; what went wrong."""
     cache.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="bailey-guest-") as folder:
@@ -215,9 +234,11 @@ def run_programs(cache: Path, programs: list[tuple[Path, list[str]]], seconds: i
 def self_test(cache: Path) -> int:
     """A guest in which all goes wrong that can: each must be found."""
     busybox = Path(shutil.which("busybox") or "/bin/busybox")
-    programs = [(busybox, ["true"]), (busybox, ["false"]), (busybox, ["echo", "[  SKIPPED ] Some.Test"]),
-                (busybox, ["sleep", "600"]), (busybox, ["sh", "-c", "echo 0123456789abcdef end 4 0; kill -SEGV $$"]),
-                (busybox, ["sh", "-c", "echo 1 >/proc/sys/kernel/sysrq; echo c >/proc/sysrq-trigger; sleep 600"])]
+    programs = [Program(busybox, arguments) for arguments in (
+        ["true"], ["false"], ["echo", "[  SKIPPED ] Some.Test"], ["sleep", "600"],
+        ["sh", "-c", "echo 0123456789abcdef end 4 0; kill -SEGV $$"],
+        ["sh", "-c", "echo 1 >/proc/sys/kernel/sysrq; echo c >/proc/sysrq-trigger; sleep 600"])]
+    programs[0] = Program(busybox, ["sh", "-c", "test \"$word\" = \"it's so\""], ["word=it's so"])
     wrong = run_programs(cache, programs, 60, 3)
     expected = ["busybox false ended with 1", "busybox echo [  SKIPPED ] Some.Test skipped a test",
                 "busybox sleep 600 ended with 137", "kill -SEGV $$ ended with 139", "sleep 600 did not end",
@@ -235,14 +256,14 @@ def main() -> int:
     parser.add_argument("--cache", required=True, type=Path, metavar="DIR", help="where the kernel is kept")
     parser.add_argument("--timeout", type=int, default=150, metavar="SECONDS", help="for the guest in the whole")
     parser.add_argument("--self-test", action="store_true", help="find in a guest all that can go wrong there")
-    parser.add_argument("programs", nargs="*", metavar="PROGRAM[?ARGUMENT...]")
+    parser.add_argument("programs", nargs="*", metavar="[NAME=VALUE?...]PROGRAM[?ARGUMENT...]")
     arguments = parser.parse_args()
     if bool(arguments.programs) == arguments.self_test:
         parser.error("name programs, or --self-test")
     try:
         if arguments.self_test:
             return self_test(arguments.cache)
-        programs = [(Path(words[0]).resolve(), words[1:]) for words in (text.split("?") for text in arguments.programs)]
+        programs = [Program.of(text) for text in arguments.programs]
         wrong = run_programs(arguments.cache, programs, arguments.timeout, arguments.timeout)
     except NoGuest as why:
         print(f"no guest can boot here: {why}")
