@@ -95,10 +95,11 @@ struct System {
   std::function<Result<std::unique_ptr<Store>>(const StoreOptions&)> make;
 };
 
-// Bailey's table over a plain pool, unprotected and without a broker. Error: no_space where it would take
-// more than `bytes_max` (0: no limit).
+// Bailey's table over a plain pool, without a broker; unprotected, or with its records sealed under a key
+// that is drawn for it. Errors: no_space where it would take more than `bytes_max` (0: no limit); unsupported
+// where this machine has not the cipher.
 Result<std::unique_ptr<Store>> make_plain_table(const StoreOptions& options, table::Mode mode,
-                                                std::uint64_t bytes_max = 0);
+                                                std::uint64_t bytes_max = 0, bool encrypted = false);
 
 // All systems of this build, Bailey first. `missing` says what was left out when building, and why.
 std::vector<System> all_systems(std::vector<std::string>& missing);

@@ -53,17 +53,20 @@ Result<std::uint64_t> plain_medium_bytes(const std::string& medium) {
 }
 
 Result<std::unique_ptr<Store>> make_plain(const TableBenchOptions& options, const StoreOptions& store) {
-  for (const std::string& rung : options.protect)
-    if (rung != "none")
+  bool encrypted = false;
+  for (const std::string& rung : options.protect) {
+    encrypted = encrypted || rung == "encrypted";
+    if (rung != "none" && rung != "encrypted")
       return fail(
           Code::unsupported, By::library,
           fmt::format(
               "protection {} is not to be had without a broker: a plain pool is one mapping that all write",
               rung),
-          "leave --medium out and run it through a broker, or give --protect none");
+          "leave --medium out and run it through a broker, or give --protect none or encrypted");
+  }
   const std::uint64_t bytes_max = BAILEY_TRY(plain_medium_bytes(options.medium));
   return make_plain_table(store, options.mode == "shared" ? table::Mode::shared : table::Mode::exclusive,
-                          bytes_max);
+                          bytes_max, encrypted);
 }
 
 Result<TablePlan> make_plan(const TableBenchOptions& options, StoreOptions& store) {

@@ -76,11 +76,12 @@ BAILEY_STATIC_ASSERT(BAILEY_SEGMENT_DESK_OFFSET + 128 + 8 * BAILEY_HINTS <= BAIL
  *   lengths  value bytes (32 bits) << 32 | key bytes (16 bits) << 16 | generation (16 bits, 0: not sealed)
  *   key, padded with zeros to 8 bytes; value, padded likewise.
  * Of an encrypted region, sealed under the region's key of that generation, in place of the last line:
- *   SipHash-2-4-128 of the key under the region's hash key (16 bytes); tag (16 bytes);
- *   key and value, encrypted as one text, padded with zeros to 8 bytes.
+ *   SipHash-2-4-128 of the key under the region's hash key (16 bytes);
+ *   tag of the value (16 bytes); tag of the key (16 bytes);
+ *   the value, encrypted, padded with zeros to 8 bytes; the key, likewise.
  * A version is writer id (31 bits) << 32 | counter (32 bits), and never repeats in a pool. */
 #define BAILEY_RECORD_HEADER_BYTES 16u
-#define BAILEY_SEALED_HEADER_BYTES 32u /* hash and tag of a sealed record */
+#define BAILEY_SEALED_HEADER_BYTES 48u /* hash and tags of a sealed record */
 #define BAILEY_BLOCK_UNIT 16u          /* blocks start at multiples of this */
 
 /* A slot of a table's index: tentative (1 bit) | tag (15) | segment (16) | offset / 16 (32). 0 is empty. */

@@ -13,14 +13,16 @@ static_assert(cipher_key_bytes == crypto_aead_aes256gcm_KEYBYTES &&
 static_assert(tag_bytes == crypto_aead_aes256gcm_ABYTES &&
               tag_bytes == crypto_aead_xchacha20poly1305_ietf_ABYTES);
 
-// The number, little-endian, and zeros.
 template <std::size_t bytes>
-struct Nonce {
-  explicit Nonce(std::uint64_t number) { std::memcpy(at, &number, sizeof number); }
+struct NonceBytes {
+  explicit NonceBytes(const Nonce& nonce) {
+    std::memcpy(at, &nonce.number, sizeof nonce.number);
+    std::memcpy(at + sizeof nonce.number, &nonce.part, sizeof nonce.part);
+  }
   unsigned char at[bytes]{};
 };
-using AesNonce = Nonce<crypto_aead_aes256gcm_NPUBBYTES>;
-using XChaChaNonce = Nonce<crypto_aead_xchacha20poly1305_ietf_NPUBBYTES>;
+using AesNonce = NonceBytes<crypto_aead_aes256gcm_NPUBBYTES>;
+using XChaChaNonce = NonceBytes<crypto_aead_xchacha20poly1305_ietf_NPUBBYTES>;
 
 const crypto_aead_aes256gcm_state* aes(const Secret& state) {
   return reinterpret_cast<const crypto_aead_aes256gcm_state*>(state.span().data());
@@ -56,27 +58,25 @@ Result<Aead> Aead::create(Cipher cipher, Bytes key) {
   return Aead(cipher, std::move(state));
 }
 
-void Aead::seal(MutableBytes text, std::uint64_t number, Bytes bound, Tag& tag) const {
-  unsigned char* at = raw(text.data());
+void Aead::seal(Bytes text, std::byte* out, const Nonce& nonce, Bytes bound, Tag& tag) const {
   if (cipher_ == Cipher::aes_256_gcm)
-    crypto_aead_aes256gcm_encrypt_detached_afternm(at, raw(tag.data()), nullptr, at, text.size(),
-                                                   raw(bound.data()), bound.size(), nullptr,
-                                                   AesNonce(number).at, aes(state_));
+    crypto_aead_aes256gcm_encrypt_detached_afternm(raw(out), raw(tag.data()), nullptr, raw(text.data()),
+                                                   text.size(), raw(bound.data()), bound.size(), nullptr,
+                                                   AesNonce(nonce).at, aes(state_));
   else
-    crypto_aead_xchacha20poly1305_ietf_encrypt_detached(at, raw(tag.data()), nullptr, at, text.size(),
-                                                        raw(bound.data()), bound.size(), nullptr,
-                                                        XChaChaNonce(number).at, raw(state_.span().data()));
+    crypto_aead_xchacha20poly1305_ietf_encrypt_detached(raw(out), raw(tag.data()), nullptr, raw(text.data()),
+                                                        text.size(), raw(bound.data()), bound.size(), nullptr,
+                                                        XChaChaNonce(nonce).at, raw(state_.span().data()));
 }
 
-bool Aead::open(MutableBytes text, std::uint64_t number, Bytes bound, const Tag& tag) const {
-  unsigned char* at = raw(text.data());
+bool Aead::open(Bytes text, std::byte* out, const Nonce& nonce, Bytes bound, const Tag& tag) const {
   if (cipher_ == Cipher::aes_256_gcm)
-    return crypto_aead_aes256gcm_decrypt_detached_afternm(at, nullptr, at, text.size(), raw(tag.data()),
-                                                          raw(bound.data()), bound.size(),
-                                                          AesNonce(number).at, aes(state_)) == 0;
+    return crypto_aead_aes256gcm_decrypt_detached_afternm(raw(out), nullptr, raw(text.data()), text.size(),
+                                                          raw(tag.data()), raw(bound.data()), bound.size(),
+                                                          AesNonce(nonce).at, aes(state_)) == 0;
   return crypto_aead_xchacha20poly1305_ietf_decrypt_detached(
-             at, nullptr, at, text.size(), raw(tag.data()), raw(bound.data()), bound.size(),
-             XChaChaNonce(number).at, raw(state_.span().data())) == 0;
+             raw(out), nullptr, raw(text.data()), text.size(), raw(tag.data()), raw(bound.data()),
+             bound.size(), XChaChaNonce(nonce).at, raw(state_.span().data())) == 0;
 }
 
 }  // namespace bailey::crypto

@@ -33,15 +33,21 @@ inline constexpr std::size_t cipher_key_bytes = 32;
 inline constexpr std::size_t tag_bytes = 16;
 using Tag = std::array<std::byte, tag_bytes>;
 
+// Little-endian, and zeros to the cipher's length.
+struct Nonce {
+  std::uint64_t number = 0;
+  std::uint32_t part = 0;  // of what the number is of
+};
+
 class Aead {
  public:
   // Errors: unsupported (see check_cipher); no_space where memory can't be locked.
   static Result<Aead> create(Cipher cipher, Bytes key);
 
-  // Encrypts in place. `bound` is authenticated and not encrypted.
-  void seal(MutableBytes text, std::uint64_t number, Bytes bound, Tag& tag) const;
-  // Decrypts in place. False, and the text is worth nothing, unless all is as it was sealed.
-  [[nodiscard]] bool open(MutableBytes text, std::uint64_t number, Bytes bound, const Tag& tag) const;
+  // Encrypts `text` to `out`, which may be the same memory. `bound` is authenticated and not encrypted.
+  void seal(Bytes text, std::byte* out, const Nonce& nonce, Bytes bound, Tag& tag) const;
+  // Decrypts likewise. False, and what is in `out` is worth nothing, unless all is as it was sealed.
+  [[nodiscard]] bool open(Bytes text, std::byte* out, const Nonce& nonce, Bytes bound, const Tag& tag) const;
 
  private:
   Aead(Cipher cipher, Secret state) : cipher_(cipher), state_(std::move(state)) {}

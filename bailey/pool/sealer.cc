@@ -60,13 +60,14 @@ Status Sealer::renew(crypto::Generation generation, Bytes key) {
 
 void Sealer::make_room(std::size_t bytes) { room_.resize(std::max(bytes, room_.size() * 2)); }
 
-void Sealer::seal(MutableBytes text, const Bound& bound, crypto::Tag& tag) const {
+void Sealer::seal(Bytes text, std::byte* out, Part part, const Bound& bound, crypto::Tag& tag) const {
   const BoundBytes with(region_, bound);
-  newest_.seal(text, bound.version, std::as_bytes(std::span(&with, 1)), tag);
+  newest_.seal(text, out, {bound.version, static_cast<std::uint32_t>(part)},
+               std::as_bytes(std::span(&with, 1)), tag);
 }
 
-Sealer::Opened Sealer::open(MutableBytes text, crypto::Generation generation, const Bound& bound,
-                            const crypto::Tag& tag, Error& failure) {
+Sealer::Opened Sealer::open(Bytes text, std::byte* out, Part part, crypto::Generation generation,
+                            const Bound& bound, const crypto::Tag& tag, Error& failure) {
   const BoundBytes with(region_, bound);
   const crypto::Aead* aead = &newest_;
   if (generation != this->generation()) [[unlikely]] {
@@ -79,8 +80,10 @@ Sealer::Opened Sealer::open(MutableBytes text, crypto::Generation generation, co
     }
     aead = *older;
   }
-  return aead->open(text, bound.version, std::as_bytes(std::span(&with, 1)), tag) ? Opened::yes
-                                                                                  : Opened::forged;
+  return aead->open(text, out, {bound.version, static_cast<std::uint32_t>(part)},
+                    std::as_bytes(std::span(&with, 1)), tag)
+             ? Opened::yes
+             : Opened::forged;
 }
 
 Result<const crypto::Aead*> Sealer::of(crypto::Generation generation) {

@@ -62,8 +62,11 @@ class Sealer {
     return room_.data();
   }
 
-  // In place, under the newest generation, or the one given. A version is sealed with one text alone.
-  void seal(MutableBytes text, const Bound& bound, crypto::Tag& tag) const;
+  // A record's key and its value are sealed each for itself, so that who knows the key need not open it.
+  enum class Part : std::uint8_t { value = 0, key = 1 };
+  // Under the newest generation. A part of a version is sealed with one text alone. `out` may be the text
+  // itself; it is never memory that others can write: the tag is made of what is read there.
+  void seal(Bytes text, std::byte* out, Part part, const Bound& bound, crypto::Tag& tag) const;
 
   enum class Opened : std::uint8_t {
     yes,
@@ -71,10 +74,13 @@ class Sealer {
     unheard,  // sealed under a generation that this view has not heard of
     failed,   // `failure` says why
   };
-  // In place.
-  Opened open(MutableBytes text, crypto::Generation generation, const Bound& bound, const crypto::Tag& tag,
-              Error& failure);
+  // `text` likewise is private memory. Where it does not open, `out` holds nothing of it.
+  Opened open(Bytes text, std::byte* out, Part part, crypto::Generation generation, const Bound& bound,
+              const crypto::Tag& tag, Error& failure);
 
+  void prefetch(const crypto::KeyHash& hash) const {
+    __builtin_prefetch(&met_[hash.second % versions_remembered]);
+  }
   // Whether a newer record of the key by the same writer was met before this one, which was opened. Remembers
   // the newest.
   bool rolled_back(const crypto::KeyHash& hash, std::uint64_t version) {

@@ -61,14 +61,18 @@ void copy_record(const std::byte* from, Word word, Word lengths, std::byte* to, 
 // one. With the same version, so that whoever moves it, and however often, it becomes the same bytes: nothing
 // else is ever sealed under that key and version. False where it stays as it is, also if it does not open:
 // who reads it is told.
-bool seal_anew(pool::Sealer& sealer, const std::byte* from, Word word, Word lengths, std::byte* to) {
+bool seal_anew(pool::View& view, const std::byte* from, Word word, Word lengths, std::byte* to) {
+  pool::Sealer& sealer = *view.sealer();
   if (generation_of(lengths) >= sealer.generation()) return false;
   SealedCopy copy(sealer, from, word, lengths);
   Error failure;
-  if (copy.open(sealer, failure) != pool::Sealer::Opened::yes) return false;
-  copy.bound.lengths = lengths - generation_of(lengths) + sealer.generation();
-  sealer.seal(copy.text, copy.bound, copy.tag);
-  store_sealed(to, copy.bound, copy.tag, copy.text);
+  if (copy.open(view, failure) != Seen::match) return false;
+  SealedHead& head = copy.head;
+  head.bound.lengths = make_sealed_lengths(head.key_bytes(), head.value_bytes(), sealer.generation());
+  sealer.seal({copy.value, head.value_bytes()}, copy.value, pool::Sealer::Part::value, head.bound,
+              head.value_tag);
+  sealer.seal({copy.key, head.key_bytes()}, copy.key, pool::Sealer::Part::key, head.bound, head.key_tag);
+  store_sealed(to, head, copy.value, copy.key);
   return true;
 }
 
@@ -92,7 +96,7 @@ Status Writer::move_record(const Block& from, Word place) {
     auto lengths = sealed ? check_sealed_lengths(raw, from.bytes) : check_lengths(raw, from.bytes);
     if (!lengths) return {};
     OwnBlock to = BAILEY_TRY(allocate(record_bytes_in(view_, lengths->key, lengths->value)));
-    if (!sealed || !seal_anew(*view_.sealer(), from.record, word, raw, to.record))
+    if (!sealed || !seal_anew(view_, from.record, word, raw, to.record))
       copy_record(from.record, word, sealed ? raw : make_lengths(lengths->key, lengths->value), to.record,
                   body_bytes(*lengths, sealed));
     Word desired = make_slot(tag_of(from_slot.value), segment_of(to.place), offset_of(to.place));

@@ -40,9 +40,9 @@ Seen read_sealed_item(pool::View& view, const Word* slot, Word seen, const Block
   SealedCopy copy(*view.sealer(), block.record, word, raw);
   view.step(pool::Step::record_copied);
   if (!still(slot, seen, block, word)) return Seen::changed;
-  if (Seen opened = open_copy(view, copy, failure); opened != Seen::match) return opened;
-  item.key = copy.key();
-  item.value = copy.value();
+  if (Seen opened = copy.open(view, failure); opened != Seen::match) return opened;
+  item.key = copy.key_text();
+  item.value = copy.value_text();
   item.version = version_of(word);
   return Seen::match;
 }

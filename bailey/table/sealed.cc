@@ -2,11 +2,15 @@
 
 namespace bailey::table {
 
-Seen open_copy(pool::View& view, SealedCopy& copy, Error& failure) {
+using Part = pool::Sealer::Part;
+
+Seen open_part(pool::View& view, Part part, const SealedHead& head, Bytes sealed, std::byte* out,
+               Error& failure) {
   pool::Sealer& sealer = *view.sealer();
-  switch (copy.open(sealer, failure)) {
+  switch (sealer.open(sealed, out, part, generation_of(head.bound.lengths), head.bound,
+                      part == Part::key ? head.key_tag : head.value_tag, failure)) {
     case pool::Sealer::Opened::yes:
-      if (!sealer.rolled_back(copy.bound.hash, copy.bound.version)) return Seen::match;
+      if (!sealer.rolled_back(head.bound.hash, head.bound.version)) return Seen::match;
       failure = sealer.corrupt("a record was put back that its writer had replaced");
       return Seen::failed;
     case pool::Sealer::Opened::unheard:
@@ -20,6 +24,20 @@ Seen open_copy(pool::View& view, SealedCopy& copy, Error& failure) {
       break;
   }
   return Seen::failed;
+}
+
+SealedCopy::SealedCopy(pool::Sealer& sealer, const std::byte* record, Word word, Word lengths)
+    : head(record, word, lengths) {
+  value = sealer.room(head.value_bytes() + head.key_bytes());
+  key = value + head.value_bytes();
+  medium::copy_out(value, sealed_value(record), head.value_bytes());
+  medium::copy_out(key, sealed_key(record, head.value_bytes()), head.key_bytes());
+}
+
+Seen SealedCopy::open(pool::View& view, Error& failure) {
+  const Seen opened = open_part(view, Part::value, head, {value, head.value_bytes()}, value, failure);
+  if (opened != Seen::match) return opened;
+  return open_part(view, Part::key, head, {key, head.key_bytes()}, key, failure);
 }
 
 }  // namespace bailey::table

@@ -3,12 +3,13 @@
 //
 // A sealed record has the words of any other (record.h) and is found, read, validated and moved like it. Its
 // lengths name the generation of the key that it is sealed under, and behind them come the keyed hash of its
-// key, the tag, and key and value as one text. Writers find a key's record by the hash, and open it only
-// where its contents matter. Whoever reads copies the text first, validates the copy, and opens only that:
-// what does not open was not changing while it was read.
+// key, the tags, and value and key, each sealed for itself. Whoever knows a key takes its hash, of 128 bits,
+// for the key; the key itself is for scans. Writers open a record only where its contents matter to them.
+//
+// Whoever reads copies the sealed bytes to private memory, validates the copy, and opens only that: what does
+// not open was not changing while it was read, and nothing is checked in one place and used from another.
 #pragma once
 
-#include <algorithm>
 #include <cstring>
 #include <string_view>
 
@@ -19,7 +20,7 @@
 namespace bailey::table {
 
 constexpr std::uint64_t sealed_record_bytes(std::size_t key_bytes, std::size_t value_bytes) {
-  return BAILEY_RECORD_HEADER_BYTES + BAILEY_SEALED_HEADER_BYTES + medium::padded(key_bytes + value_bytes);
+  return record_bytes(key_bytes, value_bytes) + BAILEY_SEALED_HEADER_BYTES;
 }
 constexpr crypto::Generation generation_of(Word lengths) {
   return static_cast<crypto::Generation>(lengths & 0xffff);
@@ -30,48 +31,60 @@ constexpr Word make_sealed_lengths(std::size_t key_bytes, std::size_t value_byte
 }
 // Lengths of a sealed record that fit into a block and into the limits, or nothing.
 inline std::optional<Lengths> check_sealed_lengths(Word lengths, std::uint64_t block_bytes) {
-  Lengths checked{key_length(lengths), value_length(lengths)};
-  if (generation_of(lengths) == 0 || checked.key > key_bytes_max || checked.value > value_bytes_max ||
-      sealed_record_bytes(checked.key, checked.value) > block_bytes)
-    return std::nullopt;
-  return checked;
+  if (generation_of(lengths) == 0 || block_bytes < BAILEY_SEALED_HEADER_BYTES) return std::nullopt;
+  return check_lengths(lengths, block_bytes - BAILEY_SEALED_HEADER_BYTES);
 }
 
+// What stands before the sealed bytes; fetched once.
+struct SealedHead {
+  pool::Bound bound;
+  crypto::Tag value_tag, key_tag;
+
+  SealedHead() = default;
+  [[gnu::always_inline]] SealedHead(const std::byte* record, Word word, Word lengths) {
+    std::uint64_t words[BAILEY_SEALED_HEADER_BYTES / 8];
+    static_assert(sizeof words == sizeof(crypto::KeyHash) + 2 * sizeof(crypto::Tag));
+    medium::copy_out(words, record + BAILEY_RECORD_HEADER_BYTES, sizeof words);
+    bound = {{words[0], words[1]}, version_of(word), lengths};
+    std::memcpy(value_tag.data(), words + 2, sizeof value_tag);
+    std::memcpy(key_tag.data(), words + 4, sizeof key_tag);
+  }
+  std::size_t key_bytes() const { return key_length(bound.lengths); }
+  std::size_t value_bytes() const { return value_length(bound.lengths); }
+};
+
+inline const std::byte* sealed_value(const std::byte* record) {
+  return record + BAILEY_RECORD_HEADER_BYTES + BAILEY_SEALED_HEADER_BYTES;
+}
+inline const std::byte* sealed_key(const std::byte* record, std::size_t value_bytes) {
+  return sealed_value(record) + medium::padded(value_bytes);
+}
 inline bool has_hash(const std::byte* record, const crypto::KeyHash& hash) {
   const auto* words = reinterpret_cast<const Word*>(record + BAILEY_RECORD_HEADER_BYTES);
   return medium::load_relaxed(words) == hash.first && medium::load_relaxed(words + 1) == hash.second;
 }
 
-// A copy of a sealed record's text, in the sealer's room.
+// Opens what was copied and validated: `sealed` to `out`, which may be the same. match: it is what some
+// writer meant. unheard, failed: see Seen; `failure` says why.
+Seen open_part(pool::View& view, pool::Sealer::Part part, const SealedHead& head, Bytes sealed,
+               std::byte* out, Error& failure);
+inline Seen open_value(pool::View& view, const SealedHead& head, const std::byte* sealed, std::byte* out,
+                       Error& failure) {
+  return open_part(view, pool::Sealer::Part::value, head, {sealed, head.value_bytes()}, out, failure);
+}
+
+// A whole record, copied into the sealer's room, and opened there.
 struct SealedCopy {
-  pool::Bound bound;
-  crypto::Tag tag;
-  MutableBytes text;
+  SealedHead head;
+  std::byte* value;
+  std::byte* key;
 
   // To be validated before anything else is done with it.
-  [[gnu::always_inline]] SealedCopy(pool::Sealer& sealer, const std::byte* record, Word word, Word lengths) {
-    std::uint64_t head[4];
-    static_assert(sizeof head == BAILEY_SEALED_HEADER_BYTES &&
-                  sizeof head == sizeof(crypto::KeyHash) + sizeof(crypto::Tag));
-    record += BAILEY_RECORD_HEADER_BYTES;
-    medium::copy_out(head, record, sizeof head);
-    bound = {{head[0], head[1]}, version_of(word), lengths};
-    std::memcpy(tag.data(), head + 2, sizeof tag);
-    const std::size_t bytes = key_length(lengths) + value_length(lengths);
-    text = {sealer.room(bytes), bytes};
-    medium::copy_out(text.data(), record + BAILEY_SEALED_HEADER_BYTES, bytes);
-  }
-
-  pool::Sealer::Opened open(pool::Sealer& sealer, Error& failure) {
-    return sealer.open(text, generation_of(bound.lengths), bound, tag, failure);
-  }
-  // Once it is open.
-  std::string_view key() const { return as_text(text.first(key_length(bound.lengths))); }
-  std::string_view value() const { return as_text(text.subspan(key_length(bound.lengths))); }
+  SealedCopy(pool::Sealer& sealer, const std::byte* record, Word word, Word lengths);
+  Seen open(pool::View& view, Error& failure);
+  std::string_view key_text() const { return as_text({key, head.key_bytes()}); }
+  std::string_view value_text() const { return as_text({value, head.value_bytes()}); }
 };
-
-// Opens a copy that was validated. match: it is a record that some writer meant.
-Seen open_copy(pool::View& view, SealedCopy& copy, Error& failure);
 
 // read_record() of a sealed record.
 template <class Sink>
@@ -89,14 +102,13 @@ inline Seen read_sealed_record(pool::View& view, const Word* slot, Word slot_see
     view.step(pool::Step::record_copied);
     return still(slot, slot_seen, block, read.word) ? Seen::match : Seen::changed;
   }
-  SealedCopy copy(*view.sealer(), block.record, read.word, raw);
+  const SealedHead head(block.record, read.word, raw);
+  std::byte* copy = view.sealer()->room(lengths->value);
+  medium::copy_out(copy, sealed_value(block.record), lengths->value);
   view.step(pool::Step::record_copied);
-  if (!still(slot, slot_seen, block, read.word)) return Seen::changed;
-  if (Seen opened = open_copy(view, copy, failure); opened != Seen::match) return opened;
-  if (copy.key() != wanted.key) return Seen::other_key;
+  if (!still(slot, slot_seen, block, read.word) || head.bound.hash != wanted.home.hash) return Seen::changed;
   void* to = sink(lengths->value);
-  if (to != nullptr && lengths->value != 0) std::memcpy(to, copy.value().data(), lengths->value);
-  return Seen::match;
+  return open_value(view, head, copy, to != nullptr ? static_cast<std::byte*>(to) : copy, failure);
 }
 
 // sight() of a sealed record, recognised by its hash.
@@ -110,29 +122,32 @@ inline Seen read_sealed_record(pool::View& view, const Word* slot, Word slot_see
 }
 
 // Writes what is sealed into an owner's block, whose record word is busy.
-inline void store_sealed(std::byte* record, const pool::Bound& bound, const crypto::Tag& tag, Bytes text) {
+inline void store_sealed(std::byte* record, const SealedHead& head, const std::byte* value,
+                         const std::byte* key) {
   auto* words = reinterpret_cast<Word*>(record);
+  // As in fill_record().
   std::atomic_thread_fence(std::memory_order_release);
-  std::uint64_t half[2];
-  std::memcpy(half, tag.data(), sizeof half);
-  medium::store_relaxed(words + 1, bound.lengths);
-  medium::store_relaxed(words + 2, bound.hash.first);
-  medium::store_relaxed(words + 3, bound.hash.second);
-  medium::store_relaxed(words + 4, half[0]);
-  medium::store_relaxed(words + 5, half[1]);
-  medium::copy_in(record + BAILEY_RECORD_HEADER_BYTES + BAILEY_SEALED_HEADER_BYTES, text.data(), text.size());
-  medium::store_release(words, record_word(bound.version));
+  medium::store_relaxed(words + 1, head.bound.lengths);
+  record += BAILEY_RECORD_HEADER_BYTES;
+  medium::copy_in(record, &head.bound.hash, sizeof head.bound.hash);
+  medium::copy_in(record + 16, head.value_tag.data(), sizeof head.value_tag);
+  medium::copy_in(record + 32, head.key_tag.data(), sizeof head.key_tag);
+  record += BAILEY_SEALED_HEADER_BYTES;
+  medium::copy_in(record, value, head.value_bytes());
+  medium::copy_in(record + medium::padded(head.value_bytes()), key, head.key_bytes());
+  medium::store_release(words, record_word(head.bound.version));
 }
 
-// fill_record(), sealed under the newest key.
+// fill_record(), sealed under the newest key. In private memory first: the tag is made of what is read there.
 inline void fill_sealed_record(pool::Sealer& sealer, std::byte* record, std::string_view key,
                                const crypto::KeyHash& hash, std::string_view value, std::uint64_t version) {
-  const MutableBytes text{sealer.room(key.size() + value.size()), key.size() + value.size()};
-  std::ranges::copy(as_bytes(value), std::ranges::copy(as_bytes(key), text.begin()).out);
-  const pool::Bound bound{hash, version, make_sealed_lengths(key.size(), value.size(), sealer.generation())};
-  crypto::Tag tag;
-  sealer.seal(text, bound, tag);
-  store_sealed(record, bound, tag, text);
+  SealedHead head;
+  head.bound = {hash, version, make_sealed_lengths(key.size(), value.size(), sealer.generation())};
+  std::byte* sealed_to = sealer.room(value.size() + key.size());
+  std::byte* key_to = sealed_to + value.size();
+  sealer.seal(as_bytes(value), sealed_to, pool::Sealer::Part::value, head.bound, head.value_tag);
+  sealer.seal(as_bytes(key), key_to, pool::Sealer::Part::key, head.bound, head.key_tag);
+  store_sealed(record, head, sealed_to, key_to);
 }
 
 // Where a key's record belongs in the table that a view leads to.
@@ -141,7 +156,9 @@ inline void fill_sealed_record(pool::Sealer& sealer, std::byte* record, std::str
   const pool::Sealer* sealer = view.sealer();
   if (sealer == nullptr) [[likely]]
     return home_of(key, geometry);
-  return home_of(sealer->hash(key), geometry);
+  const Home home = home_of(sealer->hash(key), geometry);
+  sealer->prefetch(home.hash);
+  return home;
 }
 inline std::uint64_t record_bytes_in(const pool::View& view, std::size_t key_bytes, std::size_t value_bytes) {
   return view.sealer() == nullptr ? record_bytes(key_bytes, value_bytes)

@@ -112,16 +112,17 @@ template <class Sink>
   Sighted record;
   if (!sight_sealed(*view, seen, key.size(), home.hash, record)) [[unlikely]]
     return false;
-  SealedCopy copy(*view->sealer(), reinterpret_cast<const std::byte*>(record.words), record.word,
-                  record.lengths);
+  const auto* at = reinterpret_cast<const std::byte*>(record.words);
+  const SealedHead head(at, record.word, record.lengths);
+  std::byte* copy = view->sealer()->room(record.value_bytes);
+  medium::copy_out(copy, sealed_value(at), record.value_bytes);
   view->step(pool::Step::record_copied);
-  if (!record.still(slot, seen) || open_copy(*view, copy, failure) != Seen::match || copy.key() != key)
-      [[unlikely]]
+  if (!record.still(slot, seen) || head.bound.hash != home.hash) [[unlikely]]
     return false;
   void* to = sink(record.value_bytes);
-  if (to == nullptr) [[unlikely]]
+  if (to == nullptr || open_value(*view, head, copy, static_cast<std::byte*>(to), failure) != Seen::match)
+      [[unlikely]]
     return false;
-  std::memcpy(to, copy.value().data(), record.value_bytes);
   found = {record.value_bytes, version_of(record.word)};
   return view->current();
 }

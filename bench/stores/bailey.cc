@@ -1,10 +1,12 @@
-// Bailey's table over a plain pool: the rung `none`, and no broker.
+// Bailey's table over a plain pool and without a broker: the rung `none`, and `encrypted` on top of it.
 #include <fmt/format.h>
 
 #include <algorithm>
 
 #include "bailey/base/fd.h"
+#include "bailey/base/identity.h"
 #include "bailey/pool/plain.h"
+#include "bailey/pool/sealer.h"
 #include "bailey/table/table.h"
 #include "bench/store.h"
 
@@ -61,11 +63,15 @@ class TableClient : public Client {
 
 class PlainStore : public Store {
  public:
-  PlainStore(Mapping memory, pool::PlainPool pool, const table::Geometry& geometry)
-      : memory_(std::move(memory)), pool_(pool), geometry_(geometry) {}
+  // `key`: of an encrypted table; else empty.
+  PlainStore(Mapping memory, pool::PlainPool pool, const table::Geometry& geometry, crypto::Secret key)
+      : memory_(std::move(memory)), pool_(pool), geometry_(geometry), key_(std::move(key)) {}
 
   Result<std::unique_ptr<Client>> client(bool writes) override {
     std::unique_ptr<pool::View> view = BAILEY_TRY(pool_.view(writes));
+    if (!key_.span().empty())
+      view->set_sealer(
+          BAILEY_TRY(pool::Sealer::create({crypto::Cipher::aes_256_gcm, {}, "bench", 1, key_.span()})));
     table::Table opened = BAILEY_TRY(table::Table::open(std::move(view), geometry_));
     return std::make_unique<TableClient>(std::move(opened));
   }
@@ -75,20 +81,21 @@ class PlainStore : public Store {
   Mapping memory_;
   pool::PlainPool pool_;
   table::Geometry geometry_;
+  crypto::Secret key_;
 };
 
 }  // namespace
 
 Result<std::unique_ptr<Store>> make_plain_table(const StoreOptions& options, table::Mode mode,
-                                                std::uint64_t bytes_max) {
+                                                std::uint64_t bytes_max, bool encrypted) {
   const table::Geometry geometry = table::Geometry::plan(mode, options.records, hash_seed);
   pool::PlainOptions plain;
   plain.index_bytes = geometry.index_bytes();
   plain.shared_index = mode == table::Mode::shared;
   // Room for every record twice: records of one class are packed by pages, and what an update replaced is
   // only swept when there is enough of it. Untouched memory costs nothing.
-  const std::uint64_t record =
-      BAILEY_RECORD_HEADER_BYTES + round_up(options.key_bytes, 8) + options.value_bytes;
+  const std::uint64_t record = BAILEY_RECORD_HEADER_BYTES + round_up(options.key_bytes, 8) +
+                               options.value_bytes + (encrypted ? BAILEY_SEALED_HEADER_BYTES : 0);
   const std::uint64_t wanted = 2 * options.records * (record + record / 4 + 16) + (64u << 20);
   plain.segment_bytes = round_up(std::max<std::uint64_t>(wanted / 128, 2u << 20), BAILEY_PAGE_BYTES);
   const auto segments = static_cast<unsigned>(wanted / plain.segment_bytes + 8);
@@ -102,7 +109,13 @@ Result<std::unique_ptr<Store>> make_plain_table(const StoreOptions& options, tab
   Mapping memory = BAILEY_TRY(Mapping::anonymous(bytes));
   pool::PlainPool pool = BAILEY_TRY(pool::PlainPool::format(memory.span(), plain));
   table::Table::format(pool.index(), geometry);
-  return std::make_unique<PlainStore>(std::move(memory), pool, geometry);
+  crypto::Secret key;
+  if (encrypted) {
+    BAILEY_TRY(crypto::check_cipher(crypto::Cipher::aes_256_gcm));
+    key = BAILEY_TRY(crypto::Secret::of_bytes(crypto::cipher_key_bytes));
+    random_bytes(key.span().data(), key.span().size());
+  }
+  return std::make_unique<PlainStore>(std::move(memory), pool, geometry, std::move(key));
 }
 
 void add_bailey(std::vector<System>& systems) {
@@ -114,6 +127,11 @@ void add_bailey(std::vector<System>& systems) {
   systems.push_back(
       {"bailey-shared", "Bailey's table, mode shared, unprotected (plain pool)", "bailey-shared", operations,
        1, [](const StoreOptions& options) { return make_plain_table(options, table::Mode::shared); }});
+  systems.push_back({"bailey-encrypted",
+                     "Bailey's table, mode exclusive, encrypted (AES-256-GCM, plain pool)",
+                     "bailey-encrypted", operations, 1, [](const StoreOptions& options) {
+                       return make_plain_table(options, table::Mode::exclusive, 0, true);
+                     }});
 }
 
 }  // namespace bailey::bench
