@@ -97,6 +97,17 @@ TEST(Posture, WhatIsAskedAndNotInForceIsTold) {
   EXPECT_EQ(table.size(), posture.protections.size() + posture.holds.size() + posture.not_stopped.size());
 }
 
+TEST(Posture, KeysHoldOffWhatStraysAndNotWhatGoesForIt) {
+  Policy policy = policy_of(with("protect = [\"process\", \"pkey?\"]\n"));
+  EXPECT_THAT(posture_of(policy, policy.regions[0], {}).not_stopped,
+              Not(Contains(HasSubstr("Protection keys"))));
+  policy.regions[0].protect[1].in_force = true;
+  RegionPosture posture = posture_of(policy, policy.regions[0], {});
+  EXPECT_EQ(word_of(posture, "pkey"), Word::client);
+  EXPECT_THAT(posture.not_stopped,
+              Contains(StartsWith("Protection keys hold off loads and stores that stray")));
+}
+
 TEST(Posture, IsMadeForEveryRegion) {
   Policy policy = policy_of(good + "[region.ledger]\nkind = \"table\"\nsize = \"4MiB\"\n");
   auto all = posture(policy, {});

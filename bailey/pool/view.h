@@ -160,6 +160,8 @@ class View {
   std::uint32_t writer() const { return parts_.writer; }
   std::byte* index() const { return parts_.index; }
   std::uint64_t index_bytes() const { return parts_.index_bytes; }
+  // What is asked directly is asked within the gate, if there is one: see desks() and the others below.
+  Backing& backing() { return *backing_; }
   // Whether an operation needs a Passage first (passage.h).
   bool closed() const { return closed_; }
 
