@@ -3,6 +3,8 @@
 #include <cstdio>
 #include <cstdlib>
 
+#include "bailey/guard/pkru.h"
+
 namespace bailey::guard {
 namespace {
 
@@ -19,12 +21,6 @@ struct Thread {
   std::abort();
 }
 
-inline std::uint32_t read_pkru() {
-  std::uint32_t low, high;
-  asm volatile("rdpkru" : "=a"(low), "=d"(high) : "c"(0) : "memory");
-  return low;
-}
-
 // A function of its own, which takes nothing from registers: whoever jumped to the write has them in his
 // hand.
 [[gnu::noinline]] void check_pkru() {
@@ -32,9 +28,9 @@ inline std::uint32_t read_pkru() {
     end_process("a gate wrote the protection keys' register, which holds another value now");
 }
 
-inline void write_pkru(std::uint32_t value) {
+inline void switch_to(std::uint32_t value) {
   thread.meant = value;
-  asm volatile("wrpkru" : : "a"(value), "c"(0), "d"(0) : "memory");
+  write_pkru(value);
   check_pkru();
 }
 
@@ -59,7 +55,7 @@ Gate::Gate(Pin& pin) : pin_(pin), outer_(thread.innermost), frame_(__builtin_fra
   // A thread that stands in no gate and has something open was born in one: it ends here.
   if (outer_ == nullptr) before_ |= closed_bits();
   within_ = before_ & ~(3u << (2 * hardware));
-  write_pkru(within_);
+  switch_to(within_);
   thread.innermost = this;
   opened_ = true;
 }
@@ -67,18 +63,18 @@ Gate::Gate(Pin& pin) : pin_(pin), outer_(thread.innermost), frame_(__builtin_fra
 Gate::~Gate() {
   if (!opened_) return;
   thread.innermost = outer_;
-  write_pkru(before_);
+  switch_to(before_);
   // Only its own thread changes it, but for a fork, in whose child it may be 0 already.
   if (std::uint32_t open = pin_.open_.load(std::memory_order_relaxed); open != 0)
     pin_.open_.store(open - 1, std::memory_order_release);
 }
 
 Closed::Closed() : gate_(thread.innermost) {
-  if (gate_ != nullptr) write_pkru(gate_->before_ | closed_bits());
+  if (gate_ != nullptr) switch_to(gate_->before_ | closed_bits());
 }
 
 Closed::~Closed() {
-  if (gate_ != nullptr) write_pkru(gate_->within_);
+  if (gate_ != nullptr) switch_to(gate_->within_);
 }
 
 }  // namespace bailey::guard

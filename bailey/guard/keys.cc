@@ -78,7 +78,7 @@ class Keys {
     // Closed until it carries the key.
     int os = 0;
     int carries = key->hardware_.load(std::memory_order_relaxed);
-    if (::mmap(at, bytes, PROT_NONE, MAP_SHARED | MAP_FIXED, fd, 0) == MAP_FAILED ||
+    if (::mmap(at, bytes, PROT_NONE, MAP_SHARED | flag_of_a_place(), fd, 0) == MAP_FAILED ||
         ::madvise(at, bytes, MADV_DONTFORK) != 0 || ::madvise(at, bytes, MADV_DONTDUMP) != 0 ||
         ::pkey_mprotect(at, bytes, protection, carries >= 0 ? carries : parked_) != 0)
       os = errno;

@@ -1,12 +1,15 @@
 #include "bailey/guard/window.h"
 
+#include <fcntl.h>
 #include <fmt/format.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 
 #include <cerrno>
 #include <iterator>
 
 #include "bailey/base/bytes.h"
+#include "bailey/guard/strict_layout.h"
 
 namespace bailey::guard {
 namespace {
@@ -16,8 +19,19 @@ constexpr std::size_t nothing_bytes = 4096;
 
 std::size_t whole_place(std::size_t bytes) { return round_up(bytes + nothing_bytes, place_bytes); }
 
+// Whether `bailey exec --strict` began this process: it has the grave then.
+bool is_strict() {
+  static const bool strict = [] {
+    struct stat status;
+    return ::fcntl(grave_fd, F_GET_SEALS) == (F_SEAL_WRITE | F_SEAL_GROW | F_SEAL_SHRINK | F_SEAL_SEAL) &&
+           ::fstat(grave_fd, &status) == 0 && status.st_size == 0;
+  }();
+  return strict;
+}
+
 // 0, or the errno of the kernel's refusal.
 int reserve() {
+  if (is_strict()) return 0;
   void* const wanted = reinterpret_cast<void*>(window_base);
   void* got = ::mmap(wanted, window_bytes, PROT_NONE,
                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED_NOREPLACE, -1, 0);
@@ -40,6 +54,8 @@ Status reserve_window() {
             "nothing else may be mapped there, and ulimit -v must allow it"});
 }
 
+int flag_of_a_place() { return is_strict() ? MAP_FIXED_NOREPLACE : MAP_FIXED; }
+
 Result<std::byte*> Places::take(std::size_t bytes) {
   const std::size_t whole = whole_place(bytes);
   for (auto hole = free_.begin(); bytes < window_bytes && hole != free_.end(); ++hole) {
@@ -56,6 +72,12 @@ Result<std::byte*> Places::take(std::size_t bytes) {
 
 void Places::give_back(std::byte* at, std::size_t bytes) {
   const std::size_t whole = whole_place(bytes);
+  if (is_strict()) {
+    // By its offset each grave adjoins the next, so that the kernel makes one mapping of them.
+    ::mmap(at, whole, PROT_NONE, MAP_SHARED | MAP_FIXED, grave_fd,
+           static_cast<off_t>(reinterpret_cast<std::uintptr_t>(at) - window_base));
+    return;
+  }
   // Where the kernel refuses (it has no memory for the change), what lies there stays, and so the place is
   // lost.
   if (::mmap(at, whole, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE | MAP_FIXED, -1, 0) ==

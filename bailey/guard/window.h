@@ -20,7 +20,11 @@ inline constexpr std::size_t window_bytes = std::size_t{1} << 42;
 
 // Reserves the addresses, without memory behind them, for the life of the process; the first call does it.
 // Error unsupported where something lies there (a sanitizer's shadow, a limit of address space).
+// Under `bailey exec --strict` it maps nothing: the filter of system calls keeps others out.
 Status reserve_window();
+
+// The flag with which mmap(2) takes a place: under `bailey exec --strict` only where nothing is.
+int flag_of_a_place();
 
 // Who lies where in the window. Each place begins at 2 MiB, as huge pages want it, and has a page of nothing
 // behind it.
@@ -28,7 +32,8 @@ class Places {
  public:
   // Error no_space where the window is full.
   Result<std::byte*> take(std::size_t bytes);
-  // Unmaps what lies at a place that was taken, and keeps the addresses reserved.
+  // Unmaps what lies at a place that was taken, and keeps the addresses reserved. Under `bailey exec
+  // --strict` the place is a grave from now on (strict_layout.h), and nobody's again.
   void give_back(std::byte* at, std::size_t bytes);
 
  private:

@@ -28,11 +28,11 @@ class Alone(unittest.TestCase):
     def test_help_of_every_subcommand_has_an_example(self):
         status, out, _ = run("--help")
         self.assertEqual(status, 0)
-        for word in ("serve", "principal", "policy", "table", "region", "status", "pool", "bench", "demo"):
+        for word in ("serve", "principal", "policy", "table", "region", "status", "pool", "bench", "demo", "exec"):
             self.assertIn(word, out.decode())
         for command in (["serve"], ["demo"], ["status"], ["principal", "add"], ["policy", "check"], ["policy", "apply"],
                         ["table", "put"], ["table", "get"], ["table", "del"], ["table", "scan"], ["region", "list"],
-                        ["region", "check"], ["region", "inspect"], ["pool", "rm"], ["bench", "table"]):
+                        ["region", "check"], ["region", "inspect"], ["pool", "rm"], ["bench", "table"], ["exec"]):
             status, out, _ = run(*command, "--help")
             self.assertEqual(status, 0, command)
             self.assertIn("Example:", out.decode())
@@ -42,10 +42,18 @@ class Alone(unittest.TestCase):
         for command in ([], ["cellar"], ["table"], ["table", "put", "orders"], ["table", "put", "orders", "k"],
                         ["table", "put", "orders", "k", "v", "--stdin"], ["policy", "check"], ["principal", "add"],
                         ["serve", "--demo", "--policy", "x"], ["table", "put", "o", "k", "v", "--insert", "--update"],
-                        ["bench", "table", "--medium", "memory:", "--mode", "odd"], ["bench", "table"]):
+                        ["bench", "table", "--medium", "memory:", "--mode", "odd"], ["bench", "table"],
+                        ["exec", "--", "true"], ["exec", "--strict"]):
             status, _, err = run(*command)
             self.assertEqual(status, 2, command)
             self.assertTrue(err.strip(), command)
+
+    def test_exec_strict(self):
+        status, out, err = run("exec", "--strict", "--", "sh", "-c", "echo $0 $1; exit 7", "--strict", "-x")
+        self.assertEqual((status, out), (7, b"--strict -x\n"), err)
+        status, _, err = run("exec", "--strict", "--", "no-such-program")
+        self.assertEqual(status, 125)
+        self.assertIn("no-such-program", err)
 
     def test_principal(self):
         status, lines, err = run("principal", "add", "carol", "--out", self.folder / "keys")
@@ -180,6 +188,11 @@ class Served(unittest.TestCase):
         status, out, err = self.bailey(*arguments, **options)
         self.assertEqual(status, 0, err)
         return out
+
+    def test_a_session_under_exec_strict(self):
+        strict = (BAILEY, "exec", "--strict", "--")
+        self.good("table", "put", "orders", "strict", "yes", prefix=strict)
+        self.assertEqual(self.good("table", "get", "orders", "strict", prefix=strict), b"yes")
 
 
 class WithBroker(Served):

@@ -58,5 +58,6 @@ void add_pool(CLI::App& app, int& status);
 void add_bench(CLI::App& app, int& status);
 void add_bench_open(CLI::App& bench, int& status);  // of `bailey bench`
 void add_demo(CLI::App& app, int& status);
+void add_exec(CLI::App& app, int& status);
 
 }  // namespace bailey::tools

@@ -1,0 +1,266 @@
+// Hostile code, to be run under `bailey exec --strict` and without it: strict_hostile ATTEMPT... tries each
+// and prints "ATTEMPT RESULT", the result being "done" or the name of the errno.
+#include <fcntl.h>
+#include <linux/seccomp.h>
+#include <sched.h>
+#include <sys/mman.h>
+#include <sys/personality.h>
+#include <sys/prctl.h>
+#include <sys/ptrace.h>
+#include <sys/shm.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <csignal>
+#include <cstdint>
+#include <cstdio>
+#include <cstring>
+#include <functional>
+#include <map>
+#include <string>
+
+#include "bailey/guard/strict_layout.h"
+#include "bailey/guard/window.h"
+
+using namespace bailey::guard;
+
+namespace {
+
+constexpr std::size_t page = 4096;
+constexpr int fixed = MAP_FIXED, fresh = MAP_FIXED_NOREPLACE, anonymous = MAP_PRIVATE | MAP_ANONYMOUS;
+constexpr int both = PROT_READ | PROT_WRITE;
+
+void* at(std::uintptr_t address) { return reinterpret_cast<void*>(address); }
+// Where the library has something, which holds `secret`.
+char* const guarded = static_cast<char*>(at(window_base + 64 * page));
+char* const unused = guarded + 64 * page;
+constexpr char secret = 's';
+
+long map(void* where, std::size_t bytes, int protection, int flags, int fd = -1) {
+  return ::syscall(SYS_mmap, where, bytes, protection, flags, fd, 0);
+}
+// Whatever a call's name in this C library: `more` bits in the register's upper half, which the kernel
+// ignores.
+constexpr long upper = 1L << 32;
+
+long grave() { return map(guarded, page, PROT_NONE, fixed | MAP_SHARED, grave_fd); }
+
+long plain_page() { return map(nullptr, page, both, anonymous); }
+
+long attach_shared_memory(void* where, int flags) {
+  const int id = ::shmget(IPC_PRIVATE, page, 0700);
+  if (id < 0) return id;
+  const long got = ::syscall(SYS_shmat, id, where, flags);
+  const int os = errno;
+  ::shmctl(id, IPC_RMID, nullptr);
+  errno = os;
+  return got;
+}
+
+// The child of a fork-like call must not go on as the program.
+long forked(long child) {
+  if (child == 0) ::_exit(0);
+  if (child > 0) ::waitpid(static_cast<pid_t>(child), nullptr, __WALL);
+  return child;
+}
+long share_memory_with_a_process(unsigned long more) {
+  static char stack[16384];
+  return forked(::clone([](void*) { return 0; }, stack + sizeof stack,
+                        static_cast<int>(CLONE_VM | SIGCHLD | more), nullptr));
+}
+
+long begin_program(bool by_descriptor) {
+  char* const arguments[]{const_cast<char*>("true"), nullptr};
+  int report[2];
+  if (::pipe2(report, O_CLOEXEC) != 0) return -1;
+  const pid_t child = ::fork();
+  if (child == 0) {
+    if (by_descriptor)
+      ::execveat(::open("/bin/true", O_PATH), "", arguments, nullptr, AT_EMPTY_PATH);
+    else
+      ::execve("/bin/true", arguments, nullptr);
+    [[maybe_unused]] auto wrote = ::write(report[1], &errno, sizeof errno);
+    ::_exit(1);
+  }
+  ::close(report[1]);
+  int os = 0;
+  const bool refused = ::read(report[0], &os, sizeof os) == sizeof os;
+  ::close(report[0]);
+  ::waitpid(child, nullptr, 0);
+  errno = os;
+  return refused ? -1 : 0;
+}
+
+long executable_file() {
+  const int fd = ::open("/bin/true", O_RDONLY);
+  const long got = map(nullptr, page, PROT_READ | PROT_EXEC, MAP_PRIVATE, fd);
+  const int os = errno;
+  ::close(fd);
+  errno = os;
+  return got;
+}
+
+long x32_call() { return ::syscall(0x40000000 | SYS_getpid); }
+long call_of_32_bit() {
+  long result;
+  asm volatile("int $0x80" : "=a"(result) : "a"(20) : "memory", "r8", "r9", "r10", "r11");
+  return result;
+}
+
+const std::map<std::string, std::function<long()>> attempts{
+    // The window: pages that are there.
+    {"mprotect", [] { return ::syscall(SYS_mprotect, guarded, page, both); }},
+    {"mprotect-from-below", [] { return ::syscall(SYS_mprotect, at(window_base - page), 66 * page, both); }},
+    {"mprotect-from-far-below",
+     [] { return ::syscall(SYS_mprotect, at(page), window_base + 65 * page, both); }},
+    {"munmap", [] { return ::syscall(SYS_munmap, guarded, page); }},
+    {"munmap-from-below", [] { return ::syscall(SYS_munmap, at(window_base - page), 66 * page); }},
+    {"mmap-over", [] { return map(guarded, page, both, fixed | anonymous); }},
+    {"mmap-over-inaccessible", [] { return map(guarded, page, PROT_NONE, fixed | anonymous); }},
+    {"mmap-over-from-below", [] { return map(at(window_base - page), 66 * page, both, fixed | anonymous); }},
+    {"mmap-both-flags", [] { return map(unused, page, both, fixed | fresh | anonymous); }},
+    {"mmap-hint", [] { return map(unused, page, both, anonymous); }},
+    {"mmap-code", [] { return map(unused, page, PROT_READ | PROT_EXEC, fresh | anonymous); }},
+    {"mmap-another-file-over",
+     [] { return map(guarded, page, PROT_NONE, fixed | MAP_SHARED, ::memfd_create("x", 0)); }},
+    {"grave-readable", [] { return map(guarded, page, PROT_READ, fixed | MAP_SHARED, grave_fd); }},
+    {"grave-anonymous", [] { return map(guarded, page, PROT_NONE, fixed | anonymous, grave_fd); }},
+    {"mremap-away", [] { return ::syscall(SYS_mremap, guarded, page, page, MREMAP_MAYMOVE, 0); }},
+    {"mremap-duplicate", [] { return ::syscall(SYS_mremap, guarded, 0, page, MREMAP_MAYMOVE, 0); }},
+    {"mremap-over",
+     [] { return ::syscall(SYS_mremap, plain_page(), page, page, MREMAP_MAYMOVE | MREMAP_FIXED, guarded); }},
+    {"mremap-over-from-below",
+     [] {
+       return ::syscall(SYS_mremap, map(nullptr, 66 * page, both, anonymous), 66 * page, 66 * page,
+                        MREMAP_MAYMOVE | MREMAP_FIXED, at(window_base - page));
+     }},
+    {"madvise-dontneed", [] { return ::syscall(SYS_madvise, guarded, page, MADV_DONTNEED); }},
+    {"madvise-free", [] { return ::syscall(SYS_madvise, guarded, page, MADV_FREE); }},
+    {"madvise-remove", [] { return ::syscall(SYS_madvise, guarded, page, MADV_REMOVE); }},
+    {"madvise-dofork", [] { return ::syscall(SYS_madvise, guarded, page, MADV_DOFORK); }},
+    {"madvise-dodump", [] { return ::syscall(SYS_madvise, guarded, page, MADV_DODUMP); }},
+    {"madvise-keeponfork", [] { return ::syscall(SYS_madvise, guarded, page, MADV_KEEPONFORK); }},
+    {"madvise-mergeable", [] { return ::syscall(SYS_madvise, guarded, page, MADV_MERGEABLE); }},
+    {"madvise-from-below",
+     [] { return ::syscall(SYS_madvise, at(window_base - page), 66 * page, MADV_DONTNEED); }},
+    {"process_madvise",
+     [] {
+       iovec range{guarded, page};
+       return ::syscall(SYS_process_madvise, ::syscall(SYS_pidfd_open, ::getpid(), 0), &range, 1, MADV_COLD,
+                        0);
+     }},
+    {"munlock", [] { return ::syscall(SYS_munlock, guarded, page); }},
+    {"munlockall", [] { return ::syscall(SYS_munlockall); }},
+    {"remap_file_pages", [] { return ::syscall(SYS_remap_file_pages, guarded, page, 0, 0, 0); }},
+    {"shmat-over", [] { return attach_shared_memory(guarded, SHM_REMAP); }},
+    // Keys.
+    {"pkey_mprotect-without-a-key", [] { return ::syscall(SYS_pkey_mprotect, guarded, page, both, -1); }},
+    {"pkey_mprotect-upper-half",
+     [] { return ::syscall(SYS_pkey_mprotect, guarded, page, both, upper | 0xffffffff); }},
+    {"pkey_mprotect-key-0", [] { return ::syscall(SYS_pkey_mprotect, guarded, page, both, 0); }},
+    {"pkey_mprotect-code", [] { return ::syscall(SYS_pkey_mprotect, guarded, page, PROT_EXEC, 1); }},
+    {"pkey_mprotect-from-below",
+     [] { return ::syscall(SYS_pkey_mprotect, at(window_base - page), 66 * page, both, 1); }},
+    {"pkey_alloc-open", [] { return ::syscall(SYS_pkey_alloc, 0, 0); }},
+    {"pkey_alloc-readable", [] { return ::syscall(SYS_pkey_alloc, 0, PKEY_DISABLE_WRITE); }},
+    // The grave's descriptor.
+    {"close-grave", [] { return ::syscall(SYS_close, grave_fd); }},
+    {"close-grave-upper-half", [] { return ::syscall(SYS_close, upper | grave_fd); }},
+    {"dup2-grave", [] { return ::syscall(SYS_dup2, 1, grave_fd); }},
+    {"dup3-grave", [] { return ::syscall(SYS_dup3, 1, grave_fd, 0); }},
+    {"close_range-grave", [] { return ::syscall(SYS_close_range, grave_fd - 1, ~0u, 0); }},
+    // Other doors.
+    {"ptrace", [] { return ::syscall(SYS_ptrace, PTRACE_TRACEME, 0, 0, 0); }},
+    {"process_vm_readv",
+     [] {
+       char byte;
+       iovec to{&byte, 1}, from{guarded, 1};
+       return ::syscall(SYS_process_vm_readv, ::getpid(), &to, 1, &from, 1, 0);
+     }},
+    {"process_vm_writev",
+     [] {
+       char byte = 'x';
+       iovec from{&byte, 1}, to{guarded, 1};
+       return ::syscall(SYS_process_vm_writev, ::getpid(), &from, 1, &to, 1, 0);
+     }},
+    {"kcmp", [] { return ::syscall(SYS_kcmp, ::getpid(), ::getpid(), 1, 0, 0); }},
+    {"pidfd_getfd",
+     [] { return ::syscall(SYS_pidfd_getfd, ::syscall(SYS_pidfd_open, ::getpid(), 0), 1, 0); }},
+    {"io_uring_setup",
+     [] {
+       char parameters[120]{};
+       return ::syscall(SYS_io_uring_setup, 1, parameters);
+     }},
+    {"userfaultfd", [] { return ::syscall(SYS_userfaultfd, O_CLOEXEC | 1); }},
+    {"userfaultfd-device", [] { return ::syscall(SYS_ioctl, 1, upper | 0xAA00, 0); }},
+    {"modify_ldt",
+     [] {
+       char entries[64];
+       return ::syscall(SYS_modify_ldt, 0, entries, sizeof entries);
+     }},
+    {"bpf", [] { return ::syscall(SYS_bpf, 0, nullptr, 0); }},
+    {"perf_event_open", [] { return ::syscall(SYS_perf_event_open, nullptr, 0, -1, -1, 0); }},
+    {"open_by_handle_at", [] { return ::syscall(SYS_open_by_handle_at, AT_FDCWD, nullptr, O_RDONLY); }},
+    {"personality", [] { return ::syscall(SYS_personality, READ_IMPLIES_EXEC); }},
+    {"tagged-addresses", [] { return ::syscall(SYS_arch_prctl, 0x4002, 6); }},
+    {"map-vdso", [] { return ::syscall(SYS_arch_prctl, 0x2003, 0x10000); }},
+    {"dumpable", [] { return ::syscall(SYS_prctl, PR_SET_DUMPABLE, 1, 0, 0, 0); }},
+    {"dumpable-upper-half", [] { return ::syscall(SYS_prctl, upper | PR_SET_DUMPABLE, 1, 0, 0, 0); }},
+    {"prctl-mm", [] { return ::syscall(SYS_prctl, PR_SET_MM, PR_SET_MM_BRK, 0, 0, 0); }},
+    {"dispatch",
+     [] { return ::syscall(SYS_prctl, PR_SET_SYSCALL_USER_DISPATCH, PR_SYS_DISPATCH_OFF, 0, 0, 0); }},
+    {"ptracer", [] { return ::syscall(SYS_prctl, PR_SET_PTRACER, PR_SET_PTRACER_ANY, 0, 0, 0); }},
+    {"clone-memory", [] { return share_memory_with_a_process(0); }},
+    {"clone-memory-and-wait", [] { return share_memory_with_a_process(CLONE_VFORK); }},
+    {"clone-user-namespace",
+     [] { return forked(::syscall(SYS_clone, CLONE_NEWUSER | SIGCHLD, 0, 0, 0, 0)); }},
+    {"clone3", [] { return ::syscall(SYS_clone3, nullptr, 0); }},
+    {"own-memory-by-path", [] { return static_cast<long>(::open("/proc/self/mem", O_RDWR)); }},
+    // New code.
+    {"writable-code", [] { return map(nullptr, page, PROT_READ | PROT_WRITE | PROT_EXEC, anonymous); }},
+    {"anonymous-code", [] { return map(nullptr, page, PROT_READ | PROT_EXEC, anonymous); }},
+    {"file-code", executable_file},
+    {"make-code", [] { return ::syscall(SYS_mprotect, plain_page(), page, PROT_READ | PROT_EXEC); }},
+    {"pkey-make-code",
+     [] { return ::syscall(SYS_pkey_mprotect, plain_page(), page, PROT_READ | PROT_EXEC, -1); }},
+    {"shm-code", [] { return attach_shared_memory(nullptr, SHM_EXEC); }},
+    {"execve", [] { return begin_program(false); }},
+    {"execveat", [] { return begin_program(true); }},
+    {"seccomp", [] { return ::syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, nullptr); }},
+    {"prctl-seccomp", [] { return ::syscall(SYS_prctl, PR_SET_SECCOMP, SECCOMP_MODE_FILTER, 0, 0, 0); }},
+    // Killed.
+    {"32-bit", call_of_32_bit},
+    {"x32", x32_call},
+    {"unshare-user-namespace", [] { return ::syscall(SYS_unshare, CLONE_NEWUSER); }},
+    // What the library itself does.
+    {"library-map", [] { return map(unused + page, page, PROT_NONE, fresh | anonymous); }},
+    {"library-map-where-something-is", [] { return map(guarded, page, PROT_NONE, fresh | anonymous); }},
+    {"library-key", [] { return ::syscall(SYS_pkey_alloc, 0, PKEY_DISABLE_ACCESS); }},
+    {"library-tag", [] { return ::syscall(SYS_pkey_mprotect, guarded, page, both, 1); }},
+    {"library-dontfork", [] { return ::syscall(SYS_madvise, guarded, page, MADV_DONTFORK); }},
+    {"library-dontdump", [] { return ::syscall(SYS_madvise, guarded, page, MADV_DONTDUMP); }},
+    {"library-wipeonfork", [] { return ::syscall(SYS_madvise, guarded, page, MADV_WIPEONFORK); }},
+    {"library-bury", grave},
+    {"touch-what-is-buried", [] { return static_cast<long>(static_cast<volatile char&>(*guarded)); }},
+    {"ordinary-mapping", [] { return ::syscall(SYS_mprotect, plain_page(), page, PROT_READ); }},
+    {"dumpable-off", [] { return ::syscall(SYS_prctl, PR_SET_DUMPABLE, 0, 0, 0, 0); }},
+};
+
+}  // namespace
+
+int main(int count, char** arguments) {
+  if (map(guarded, page, both, fresh | anonymous) != reinterpret_cast<long>(guarded)) return 2;
+  *guarded = secret;
+  for (int i = 1; i < count; ++i) {
+    const auto attempt = attempts.find(arguments[i]);
+    if (attempt == attempts.end()) return 3;
+    errno = 0;
+    const long result = attempt->second();
+    std::printf("%s %s\n", arguments[i], result == -1 ? ::strerrorname_np(errno) : "done");
+    std::fflush(stdout);
+  }
+  return 0;
+}

@@ -1,0 +1,379 @@
+#include "bailey/guard/strict.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <fmt/format.h>
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <csignal>
+#include <filesystem>
+#include <fstream>
+#include <functional>
+#include <map>
+#include <sstream>
+
+#include "bailey/base/fd.h"
+#include "bailey/guard/strict_layout.h"
+
+namespace bailey::guard {
+namespace {
+
+using testing::AnyOf;
+using testing::HasSubstr;
+using Words = std::vector<std::string>;
+
+constexpr uid_t ordinary_user = 65534;
+
+struct Ended {
+  int status = 0;  // as waitpid(2) has it
+  std::string out, err;
+  int exit() const { return WIFEXITED(status) ? WEXITSTATUS(status) : -1; }
+  int signal() const { return WIFSIGNALED(status) ? WTERMSIG(status) : 0; }
+};
+
+std::string text_of(int fd) {
+  std::string text;
+  char some[4096];
+  for (ssize_t got; (got = ::pread(fd, some, sizeof some, static_cast<off_t>(text.size()))) > 0;)
+    text.append(some, static_cast<std::size_t>(got));
+  return text;
+}
+
+struct How {
+  bool strict = true;
+  uid_t user = ::geteuid();
+  std::function<void()> before = [] {};  // in the process that becomes the program
+};
+
+Ended run(const Words& words, const How& how = {}) {
+  Fd out(::memfd_create("out", MFD_CLOEXEC)), err(::memfd_create("err", MFD_CLOEXEC));
+  const pid_t child = ::fork();
+  if (child == 0) {
+    ::dup2(out.get(), 1);
+    ::dup2(err.get(), 2);
+    if (how.user != ::geteuid() && (::setgid(how.user) != 0 || ::setuid(how.user) != 0)) ::_exit(99);
+    how.before();
+    if (how.strict) {
+      const std::string why = exec_strictly(words).to_string();
+      [[maybe_unused]] auto wrote = ::write(2, why.data(), why.size());
+      ::_exit(exit_not_begun);
+    }
+    std::vector<char*> pointers;
+    for (const std::string& one : words) pointers.push_back(const_cast<char*>(one.c_str()));
+    pointers.push_back(nullptr);
+    ::execv(pointers[0], pointers.data());
+    ::_exit(98);
+  }
+  Ended ended;
+  ::waitpid(child, &ended.status, 0);
+  ended.out = text_of(out.get());
+  ended.err = text_of(err.get());
+  return ended;
+}
+
+std::map<std::string, std::string> results(const std::string& out) {
+  std::map<std::string, std::string> results;
+  std::istringstream lines(out);
+  for (std::string attempt, result; lines >> attempt >> result;) results[attempt] = result;
+  return results;
+}
+
+// Programs that another uid can begin too: the build may lie where it may not come.
+class Strict : public testing::Test {
+ protected:
+  void SetUp() override {
+    char pattern[] = "/tmp/bailey-strict-XXXXXX";
+    ASSERT_NE(::mkdtemp(pattern), nullptr);
+    folder_ = pattern;
+    ASSERT_EQ(::chmod(pattern, 0755), 0);
+    for (const char* name : {BAILEY_HOSTILE, BAILEY_ORDINARY})
+      std::filesystem::copy(name, folder_ / std::filesystem::path(name).filename());
+    hostile = folder_ / std::filesystem::path(BAILEY_HOSTILE).filename();
+    ordinary = folder_ / std::filesystem::path(BAILEY_ORDINARY).filename();
+  }
+  void TearDown() override { std::filesystem::remove_all(folder_); }
+
+  Ended attempt(const Words& attempts, const How& how = {}) {
+    Words words{hostile};
+    words.insert(words.end(), attempts.begin(), attempts.end());
+    return run(words, how);
+  }
+  void expect_refused(const Words& attempts, const How& how = {}) {
+    const Ended ended = attempt(attempts, how);
+    ASSERT_EQ(ended.exit(), 0) << ended.err << ended.signal();
+    auto seen = results(ended.out);
+    for (const std::string& one : attempts) EXPECT_EQ(seen[one], one == "clone3" ? "ENOSYS" : "EPERM") << one;
+  }
+
+  std::filesystem::path folder_;
+  std::string hostile, ordinary;
+};
+
+const Words on_the_window{"mprotect",
+                          "mprotect-from-below",
+                          "mprotect-from-far-below",
+                          "munmap",
+                          "munmap-from-below",
+                          "mmap-over",
+                          "mmap-over-inaccessible",
+                          "mmap-over-from-below",
+                          "mmap-both-flags",
+                          "mmap-hint",
+                          "mmap-code",
+                          "mmap-another-file-over",
+                          "grave-readable",
+                          "grave-anonymous",
+                          "mremap-away",
+                          "mremap-duplicate",
+                          "mremap-over",
+                          "mremap-over-from-below",
+                          "madvise-dontneed",
+                          "madvise-free",
+                          "madvise-remove",
+                          "madvise-dofork",
+                          "madvise-dodump",
+                          "madvise-keeponfork",
+                          "madvise-mergeable",
+                          "madvise-from-below",
+                          "process_madvise",
+                          "munlock",
+                          "munlockall",
+                          "remap_file_pages",
+                          "shmat-over",
+                          "pkey_mprotect-without-a-key",
+                          "pkey_mprotect-upper-half",
+                          "pkey_mprotect-key-0",
+                          "pkey_mprotect-code",
+                          "pkey_mprotect-from-below",
+                          "pkey_alloc-open",
+                          "pkey_alloc-readable",
+                          "close-grave",
+                          "close-grave-upper-half",
+                          "dup2-grave",
+                          "dup3-grave",
+                          "close_range-grave"};
+const Words other_doors{"ptrace",
+                        "process_vm_readv",
+                        "process_vm_writev",
+                        "kcmp",
+                        "pidfd_getfd",
+                        "io_uring_setup",
+                        "userfaultfd",
+                        "userfaultfd-device",
+                        "modify_ldt",
+                        "bpf",
+                        "perf_event_open",
+                        "open_by_handle_at",
+                        "personality",
+                        "tagged-addresses",
+                        "map-vdso",
+                        "dumpable",
+                        "dumpable-upper-half",
+                        "prctl-mm",
+                        "dispatch",
+                        "ptracer",
+                        "clone-memory",
+                        "clone-memory-and-wait",
+                        "clone-user-namespace",
+                        "unshare-user-namespace",
+                        "clone3"};
+const Words new_code{"writable-code", "anonymous-code", "file-code", "make-code", "pkey-make-code",
+                     "shm-code",      "execve",         "execveat",  "seccomp",   "prctl-seccomp"};
+
+TEST_F(Strict, WhatLiesInTheWindowStaysAsItIs) { expect_refused(on_the_window); }
+TEST_F(Strict, OtherDoorsAreShut) { expect_refused(other_doors); }
+TEST_F(Strict, NoNewCodeAndNoOtherProgram) { expect_refused(new_code); }
+
+TEST_F(Strict, AnOrdinaryUserIsHeldLikeRoot) {
+  if (::geteuid() != 0) GTEST_SKIP() << "runs as an ordinary user already";
+  for (const Words& attempts : {on_the_window, other_doors, new_code})
+    expect_refused(attempts, {.user = ordinary_user});
+}
+
+// The attempts are real: most get through, the others meet another refusal.
+TEST_F(Strict, TheSameAttemptsGetThroughWhereNothingStopsThem) {
+  const std::map<std::string, std::string> expected{{"mprotect", "done"},
+                                                    {"mprotect-from-below", "ENOMEM"},
+                                                    {"munmap", "done"},
+                                                    {"mmap-over", "done"},
+                                                    {"mmap-over-inaccessible", "done"},
+                                                    {"mmap-over-from-below", "done"},
+                                                    {"mmap-hint", "done"},
+                                                    {"mmap-code", "done"},
+                                                    {"mmap-another-file-over", "done"},
+                                                    {"mremap-away", "done"},
+                                                    {"mremap-over", "done"},
+                                                    {"madvise-dontneed", "done"},
+                                                    {"madvise-free", "done"},
+                                                    {"madvise-dofork", "done"},
+                                                    {"madvise-dodump", "done"},
+                                                    {"munlock", "done"},
+                                                    {"munlockall", "done"},
+                                                    {"shmat-over", "done"},
+                                                    {"pkey_mprotect-without-a-key", "done"},
+                                                    {"ptrace", "done"},
+                                                    {"process_vm_readv", "done"},
+                                                    {"process_vm_writev", "done"},
+                                                    {"personality", "done"},
+                                                    {"dumpable", "done"},
+                                                    {"clone-memory", "done"},
+                                                    {"clone-memory-and-wait", "done"},
+                                                    {"clone3", "EINVAL"},
+                                                    {"writable-code", "done"},
+                                                    {"anonymous-code", "done"},
+                                                    {"file-code", "done"},
+                                                    {"make-code", "done"},
+                                                    {"pkey-make-code", "done"},
+                                                    {"shm-code", "done"},
+                                                    {"execve", "done"},
+                                                    {"execveat", "done"},
+                                                    {"seccomp", "EFAULT"},
+                                                    {"prctl-seccomp", "EFAULT"},
+                                                    {"own-memory-by-path", "done"}};
+  for (const auto& [one, result] : expected) {
+    auto seen = results(attempt({one}, {.strict = false}).out);
+    // Where a container's own filter or Yama is before us this says nothing.
+    const bool others_refuse = one == "ptrace" || one.starts_with("process_vm");
+    EXPECT_THAT(seen[one], AnyOf(result, others_refuse ? "EPERM" : result)) << one;
+  }
+}
+
+TEST_F(Strict, CallsOf32BitAndX32Kill) {
+  for (const char* one : {"32-bit", "x32"}) {
+    const Ended ended = attempt({one});
+    EXPECT_EQ(ended.signal(), SIGSYS) << one << ended.out;
+    EXPECT_FALSE(WCOREDUMP(ended.status));
+  }
+}
+
+TEST_F(Strict, LeavesTheLibraryItsWays) {
+  auto seen = results(attempt({"library-map", "library-map-where-something-is", "library-key", "library-tag",
+                               "library-dontfork", "library-dontdump", "library-wipeonfork",
+                               "ordinary-mapping", "dumpable-off", "library-bury"})
+                          .out);
+  EXPECT_EQ(seen["library-map-where-something-is"], "EEXIST");
+  for (const char* one : {"library-map", "library-dontfork", "library-dontdump", "library-wipeonfork",
+                          "ordinary-mapping", "dumpable-off", "library-bury"})
+    EXPECT_EQ(seen[one], "done") << one;
+  // Not the filter's refusal, whether this CPU has keys or not.
+  for (const char* one : {"library-key", "library-tag"})
+    EXPECT_THAT(seen[one], AnyOf("done", "EINVAL", "ENOSPC", "ENOSYS")) << one;
+}
+
+TEST_F(Strict, WhatIsBuriedStaysDead) {
+  const Ended ended = attempt({"library-bury", "mprotect", "mmap-over", "munmap", "touch-what-is-buried"});
+  EXPECT_EQ(ended.signal(), SIGSEGV);
+  auto seen = results(ended.out);
+  EXPECT_EQ(seen["library-bury"], "done");
+  for (const char* one : {"mprotect", "mmap-over", "munmap"}) EXPECT_EQ(seen[one], "EPERM") << one;
+}
+
+TEST_F(Strict, AnOrdinaryUserDoesNotOpenItsOwnMemory) {
+  const uid_t user = ::geteuid() == 0 ? ordinary_user : ::geteuid();
+  EXPECT_EQ(results(attempt({"own-memory-by-path"}, {.user = user}).out)["own-memory-by-path"], "EACCES");
+  EXPECT_EQ(
+      results(attempt({"own-memory-by-path"}, {.strict = false, .user = user}).out)["own-memory-by-path"],
+      "done");
+}
+
+TEST_F(Strict, AllCodeIsACopyThatNoFileStandsBehind) {
+  const Ended ended = run({"/bin/cat", "/proc/self/maps"});
+  ASSERT_EQ(ended.exit(), 0) << ended.err;
+  std::istringstream lines(ended.out);
+  int copies = 0;
+  for (std::string line; std::getline(lines, line);) {
+    std::istringstream fields(line);
+    std::string range, rights, offset, device, inode, name;
+    fields >> range >> rights >> offset >> device >> inode >> name;
+    if (rights.find('x') == std::string::npos || name == "[vdso]" || name == "[vsyscall]") continue;
+    EXPECT_EQ(rights, "r-xp") << line;
+    EXPECT_EQ(inode, "0") << line;
+    ++copies;
+  }
+  EXPECT_GE(copies, 4);  // the program, libc, ld.so, the agent
+}
+
+TEST_F(Strict, OrdinaryProgramsWork) {
+  EXPECT_EQ(run({"ls", "/"}).exit(), 0);
+  EXPECT_EQ(run({"sh", "-c", "exit 7"}).exit(), 7);
+  EXPECT_EQ(run({ordinary, "threads"}).exit(), 0);
+  // Children that it knows are all that it has, and no descriptor but the grave's is left over.
+  const Words forks{"/usr/bin/python3", "-c",
+                    "import os\n"
+                    "try: os.wait()\n"
+                    "except ChildProcessError: print('none')\n"
+                    "pid = os.fork()\n"
+                    "if pid == 0: os._exit(3)\n"
+                    "print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))\n"
+                    "for fd in range(3, 1100):\n"
+                    "    try: os.fstat(fd); print(fd)\n"
+                    "    except OSError: pass\n"};
+  const Ended plain = run(forks, {.strict = false}), strict = run(forks);
+  EXPECT_THAT(plain.out, testing::StartsWith("none\n3\n")) << plain.err;
+  EXPECT_EQ(strict.out, plain.out + fmt::format("{}\n", grave_fd)) << strict.err;
+}
+
+TEST_F(Strict, StrayBytesInACallAreMended) {
+  EXPECT_EQ(run({ordinary, "mended"}, {.strict = false}).exit(), 42);
+  const Ended ended = run({ordinary, "mended"});
+  EXPECT_EQ(ended.exit(), 42) << ended.err << ended.signal();
+}
+
+TEST_F(Strict, AProgramThatSwitchesKeysItselfIsRefused) {
+  // Into padding, which never runs.
+  const std::string spoiled = folder_ / "spoiled";
+  std::ifstream from(ordinary, std::ios::binary);
+  std::string bytes((std::istreambuf_iterator<char>(from)), {});
+  const std::size_t nops = bytes.find(std::string(4096, '\x90'));
+  ASSERT_NE(nops, std::string::npos);
+  for (const auto& [what, code] :
+       {std::pair{"WRPKRU", "\x0f\x01\xef"}, std::pair{"XRSTOR", "\x0f\xae\x2f"}}) {
+    std::string changed = bytes;
+    // Over the border of two pages.
+    changed.replace((nops + 8192) / 4096 * 4096 - 1, 3, code, 3);
+    std::ofstream(spoiled, std::ios::binary) << changed;
+    ASSERT_EQ(::chmod(spoiled.c_str(), 0755), 0);
+    EXPECT_EQ(run({spoiled, "threads"}, {.strict = false}).exit(), 0);
+    const Ended ended = run({spoiled, "threads"});
+    EXPECT_EQ(ended.exit(), exit_not_begun);
+    EXPECT_THAT(ended.err, HasSubstr("spoiled has the bytes of " + std::string(what)));
+  }
+}
+
+TEST_F(Strict, ALibraryThatIsLoadedLateIsRefusedWithTheReason) {
+  const Ended ended = run({ordinary, "late"});
+  EXPECT_EQ(ended.exit(), 0) << ended.out;
+  EXPECT_THAT(ended.err, HasSubstr("libm.so.6 is asked for after the start"));
+  EXPECT_THAT(ended.err, HasSubstr("LD_PRELOAD"));
+  // Named at the start it is there.
+  const Ended named = run({ordinary, "late"}, {.before = [] { ::setenv("LD_PRELOAD", "libm.so.6", 1); }});
+  EXPECT_EQ(named.exit(), 1);
+  EXPECT_EQ(named.out, "loaded\n");
+}
+
+TEST_F(Strict, RefusesWithTheReasonWhatItCanNotHold) {
+  const auto refusal = [](const Words& words, const How& how = {}) {
+    const Ended ended = run(words, how);
+    EXPECT_EQ(ended.exit(), exit_not_begun);
+    return ended.err;
+  };
+  EXPECT_THAT(refusal({"no-such-program"}), HasSubstr("PATH"));
+  EXPECT_THAT(refusal({"/sbin/ldconfig"}), HasSubstr("statically linked"));
+  EXPECT_THAT(refusal({"/tmp"}), HasSubstr("/tmp"));
+  const std::string script = folder_ / "script";
+  std::ofstream(script) << "#!/bin/sh\nexit 0\n";
+  ASSERT_EQ(::chmod(script.c_str(), 0755), 0);
+  EXPECT_THAT(refusal({script}), HasSubstr("name its interpreter"));
+  EXPECT_THAT(refusal({"/bin/true"}, {.before = [] { ::setenv("LD_AUDIT", "x.so", 1); }}),
+              HasSubstr("LD_AUDIT"));
+  EXPECT_THAT(refusal({"/bin/true"}, {.before = [] { ::dup2(0, grave_fd); }}), HasSubstr("1023"));
+}
+
+}  // namespace
+}  // namespace bailey::guard

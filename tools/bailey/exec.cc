@@ -1,0 +1,41 @@
+// `bailey exec --strict`: a program in which guarded memory can't be re-tagged, remapped or read around.
+#include "bailey/guard/strict.h"
+#include "bailey/guard/strict_layout.h"
+#include "tools/bailey/command.h"
+
+namespace bailey::tools {
+
+void add_exec(CLI::App& app, int& status) {
+  auto arguments = std::make_shared<std::vector<std::string>>();
+  CLI::App* command = app.add_subcommand(
+      "exec",
+      "Begins a program whose own code, hijacked or not, can't get around protection keys, as far as the "
+      "kernel can\n"
+      "be told. For programs that use regions under the protection \"pkey\".\n\n"
+      "In the program, from before its first own instruction:\n"
+      "  - no system call that re-tags, remaps, drops or fills what lies in the window of guarded memory;\n"
+      "  - no ptrace, process_vm_*, io_uring, userfaultfd, 32-bit calls; not dumpable, no core dump;\n"
+      "  - nothing writable and executable; code is looked through for WRPKRU and XRSTOR, and copied, before "
+      "the\n"
+      "    first constructor runs. From there on:\n"
+      "  - no new code: what a program loads later (dlopen, plugins) is refused unless LD_PRELOAD names it;\n"
+      "  - no other program: execve, posix_spawn and system are refused (fork and threads are not).\n\n"
+      "The program must be linked dynamically with the system's libc. What is not stopped, forged signal "
+      "frames for\n"
+      "one, is in docs/threat-model.md. Without --strict there is nothing to do: call the program itself.\n"
+      "Exit status: that of PROGRAM; 125 where it was refused.\n\n"
+      "Example:\n"
+      "  bailey exec --strict -- ./server --port 6379\n"
+      "  LD_PRELOAD=/usr/lib/plugin.so bailey exec --strict -- ./server");
+  command->add_flag("--strict", "hold the program to this")->required();
+  command->add_option("PROGRAM", *arguments, "the program, found in PATH, and its arguments")
+      ->required()
+      ->type_name("ARG...");
+  command->positionals_at_end();
+  on_run(command, status, [arguments] {
+    told(guard::exec_strictly(*arguments));
+    return guard::exit_not_begun;
+  });
+}
+
+}  // namespace bailey::tools
