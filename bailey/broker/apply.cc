@@ -165,25 +165,25 @@ Result<Broker::Applied> Broker::apply_text(const std::string& text, const std::s
   }
 
   for (auto& [session_number, session] : sessions_) refresh_rights(session);
+  bool tokens_ended = !end_tokens().empty();
   std::vector<std::pair<std::uint32_t, std::string>> lost;
   for (auto& [grant, open] : opens_) {
     Session& session = *session_of(open.session);
     if (session.janitor || !open.revoked.empty()) continue;
     const std::string& name = region_of(open.region)->name;
-    auto decision = policy::decide(policy_, session.who, name,
-                                   open.writable ? policy::Rights::write : policy::Rights::read);
+    auto decision = still_granted(session, *region_of(open.region), open);
     if (!decision) {
       lost.emplace_back(
           grant, fmt::format("the grant on region {} was taken back: {}", name, decision.error().message));
       continue;
     }
     open.quotas = decision->quotas;
-    open.principal = policy_.grants[decision->grants.front()].principal;
+    if (!open.token) open.principal = policy_.grants[decision->grants.front()].principal;
   }
   for (auto& [grant, why] : lost)
     if (Open* open = open_of(grant)) revoke(*open, why);
-  bool revokes = std::any_of(changes.changes.begin(), changes.changes.end(),
-                             [](const policy::Change& change) { return change.revokes; });
+  bool revokes = tokens_ended || std::any_of(changes.changes.begin(), changes.changes.end(),
+                                             [](const policy::Change& change) { return change.revokes; });
   for (auto& [of, region] : regions_) {
     if (lost_holder(region, revokes)) renew(region);
     if (region.replacing) applied.renewed.insert(of);

@@ -107,10 +107,12 @@ Status Broker::recover() {
 
   BAILEY_TRY(load_policy());
   BAILEY_TRY(recover_regions());
+  BAILEY_TRY(load_tokens());
   BAILEY_TRY(recover_segments());
   BAILEY_TRY(recover_sessions());
   drop_unnamed();
   if (setup_.first) BAILEY_TRY(apply_policy_file());
+  BAILEY_TRY(begin_tokens());
   for (auto& [number, region] : regions_)
     if (region.disowned) renew(region);
   return {};

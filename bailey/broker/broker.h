@@ -13,7 +13,7 @@
 //     then.
 //
 // The methods are in the files named after what they are about: sessions.cc, regions.cc, indexes.cc,
-// segments.cc, grants.cc, apply.cc, status.cc, files.cc, recover.cc.
+// segments.cc, grants.cc, tokens.cc, apply.cc, status.cc, files.cc, recover.cc.
 #pragma once
 
 #include <deque>
@@ -34,6 +34,7 @@
 #include "bailey/broker/loop.h"
 #include "bailey/broker/model.h"
 #include "bailey/broker/state.h"
+#include "bailey/capability/scope.h"
 #include "bailey/crypto/sign.h"
 #include "bailey/medium/allocator.h"
 #include "bailey/medium/file.h"
@@ -72,6 +73,7 @@ inline constexpr std::size_t untaken_fds_max = 32;  // descriptors that were sen
 // What can't be sent for descriptors under way that others leave untaken is tried again so often.
 inline constexpr std::uint64_t crowded_ns = 10'000'000;
 inline constexpr std::uint64_t fresh_writer_ns = 60'000'000'000;
+inline constexpr std::size_t tokens_max = 65536;            // that live
 inline constexpr std::uint32_t requests_of_stranger = 200;  // a second, of a session without any grant
 
 // What a broker is born with, by the keeper's fork.
@@ -172,6 +174,9 @@ class Broker {
   Reaction fresh_writer(Session& session, const protocol::FreshWriter& request);
   Reaction status(Session& session);
   Reaction apply(Session& session, std::uint64_t number, const protocol::ApplyPolicy& request);
+  Reaction mint_token(Session& session, const protocol::MintToken& request);
+  Reaction revoke_token(Session& session, std::uint64_t number, const protocol::RevokeToken& request);
+  Reaction verify_token(Session& session, const protocol::VerifyToken& request);
 
   // ---- regions and indexes (regions.cc, indexes.cc)
   Result<policy::Decision> decide(const Session& session, const std::string& region, bool writable);
@@ -186,14 +191,14 @@ class Broker {
   void replace_index(Region& region);
   void renew(Region& region);
   bool lost_holder(const Region& region, bool revokes) const;
-  void add_holder(Region& region, const Session& session);
+  void add_holder(Region& region, const Session& session, const Open& open);
   Open* exclusive_writer(const Region& region);
   void offer_index(Region& region, Open& writer, IndexFile next);
   void replaced(Region& region);
   void writers_attended(std::uint32_t number);
   void index_replaced(std::uint32_t number, std::uint64_t generation, Result<Fd> file);
   void answer_held(Region& region, const Error* error);
-  Outcome opened_answer(const Open& open, const Region& region) const;
+  Result<Outcome> opened_answer(const Open& open, const Region& region) const;
   std::vector<std::string> in_force(const Region& region) const;
 
   // ---- grants (grants.cc)
@@ -207,6 +212,24 @@ class Broker {
   Result<Outcome> attention(Open& open, Region& region);
   void pass_over(Open& open);
   void settled(std::optional<std::uint32_t> grant, std::optional<std::uint32_t> region);
+
+  // ---- tokens (tokens.cc)
+  Status may_mint(const Session& session, const std::string& region, std::string* issuer = nullptr) const;
+  Result<capability::Token> verified(const std::string& bytes) const;
+  Result<capability::Scope> redeem(const Session& session, const Region* region,
+                                   const capability::Token& token, bool writable) const;
+  Status open_with_token(const Session& session, const std::string& name, const std::string& bytes,
+                         Open& open);
+  Status give_token(const Open& open, const Region& region, protocol::Opened& answer) const;
+  bool stands(const Minted& token) const;
+  Status token_stands(const Id& id, std::uint64_t expires) const;
+  Result<policy::Decision> still_granted(const Session& session, const Region& region,
+                                         const Open& open) const;
+  std::set<std::uint32_t> end_tokens(std::optional<Id> revoked = {});
+  void after_tokens_ended(const std::set<std::uint32_t>& regions);
+  void wake_at_next_expiry();
+  Status load_tokens();
+  Status begin_tokens();
 
   // ---- segments (segments.cc)
   struct Usage {
@@ -286,6 +309,8 @@ class Broker {
   std::map<std::uint32_t, Region> regions_;
   std::map<std::uint32_t, Open> opens_;
   std::map<SegmentId, Segment> segments_;
+  std::map<Id, Minted> tokens_;
+  Fd expiry_;  // a timer of the wall clock, which also fires when somebody sets that
 
   struct Making {
     std::string name, what;

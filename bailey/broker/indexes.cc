@@ -122,20 +122,22 @@ Open* Broker::exclusive_writer(const Region& region) {
   return writer->pending_generation == 0 || writer->leave ? writer : nullptr;
 }
 
-void Broker::add_holder(Region& region, const Session& session) {
+void Broker::add_holder(Region& region, const Session& session, const Open& open) {
   if (session.janitor || !region.holders_known) return;
-  if (std::find(region.holders.begin(), region.holders.end(), session.who) != region.holders.end()) return;
-  region.holders.push_back(session.who);
+  Holder holder{session.who, open.token, open.expires};
+  if (std::find(region.holders.begin(), region.holders.end(), holder) != region.holders.end()) return;
+  region.holders.push_back(std::move(holder));
   region.holders_known = region.holders.size() <= holders_max;
 }
 
 // Whether somebody who was given files of a region that are still written may not read it any more.
-// `revokes`: whether the policy took anything from anybody, which is what there is to know where the holders
-// are unknown.
+// `revokes`: whether the policy or the end of a token took anything from anybody, which is what there is to
+// know where the holders are unknown.
 bool Broker::lost_holder(const Region& region, bool revokes) const {
   if (!region.holders_known) return revokes;
-  return std::any_of(region.holders.begin(), region.holders.end(), [&](const policy::Verified& who) {
-    return !policy::decide(policy_, who, region.name, policy::Rights::read);
+  return std::any_of(region.holders.begin(), region.holders.end(), [&](const Holder& holder) {
+    if (holder.token) return !token_stands(*holder.token, holder.expires);
+    return !policy::decide(policy_, holder.who, region.name, policy::Rights::read);
   });
 }
 
@@ -148,7 +150,7 @@ void Broker::renew(Region& region) {
   bool written = region.geometry.mode == table::Mode::shared && region.index.generation != 0;
   for (auto& [grant, open] : opens_) {
     if (open.region != region.number || !open.revoked.empty()) continue;
-    add_holder(region, *session_of(open.session));
+    add_holder(region, *session_of(open.session), open);
     if (!open.writable || open.opening || (open.pending_generation != 0 && !open.leave)) continue;
     open.leave = true;
     open.said = false;

@@ -11,6 +11,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
 #include <vector>
@@ -19,6 +20,7 @@
 #include "bailey/base/identity.h"
 #include "bailey/broker/control_page.h"
 #include "bailey/broker/loop.h"
+#include "bailey/capability/token.h"
 #include "bailey/policy/decide.h"
 #include "bailey/protocol/messages.h"
 #include "bailey/table/table.h"
@@ -56,6 +58,25 @@ struct IndexFile {
   Fd reader;                     // of a shared one: open for reading only
 };
 
+// A token that was minted and is neither revoked nor over. Without such a row a token opens nothing.
+struct Minted {
+  Id id{};
+  std::uint32_t region = 0;
+  std::string issuer;  // principal whose grant of admin it rests on; empty: the admins of the policy
+  std::string holder;  // empty: whoever has it
+  bool writable = false;
+  std::uint64_t expires = 0;  // seconds since 1970; 0: never
+};
+
+// Somebody who was given files, and by what right.
+struct Holder {
+  policy::Verified who;
+  std::optional<Id> token;    // else by the policy's grants
+  std::uint64_t expires = 0;  // of the token as it was shown; 0: never
+
+  bool operator==(const Holder&) const = default;
+};
+
 struct Region {
   std::uint32_t number = 0;  // row in the control page
   Id id{};
@@ -74,7 +95,7 @@ struct Region {
   // Not stored.
   // Who was given files that are still written, whether or not their sessions live: descriptors and mappings
   // outlive those. Unknown after a restart, or where they are too many.
-  std::vector<policy::Verified> holders;
+  std::vector<Holder> holders;
   bool holders_known = true;
   bool making_index = false;  // the first one is being made
   std::vector<std::function<void(Status)>> waiting_for_index;
@@ -86,6 +107,12 @@ struct Region {
     Loop::Timer timer = 0;
   };
   std::unique_ptr<Replacing> replacing;
+};
+
+// A part of a region that a token is for; whoever holds a session to it says so in the posture.
+struct Part {
+  std::optional<capability::Range> range;
+  std::string prefix;  // of keys; empty: all
 };
 
 // A region that a session has open. Its number is that of its grant word.
@@ -100,6 +127,8 @@ struct Open {
   std::uint64_t pending_generation = 0;  // exclusive: the index that it was given and has not confirmed
   bool late = false;                     // it did not attend in time: nobody waits for it until it does
   std::string revoked;                   // why, or empty
+  std::optional<Id> token;               // opened with it, and not by the policy's grants
+  std::uint64_t expires = 0;             // of the token as it was shown, in seconds since 1970; 0: never
 
   // Not stored.
   bool opening = false;                // not answered yet
@@ -112,6 +141,7 @@ struct Open {
   std::uint64_t fresh_ns = 0;          // when it took another writer id; 0: never
   policy::Quotas quotas;
   IndexFile next;  // exclusive: as pending_generation says
+  Part part;       // that its token is for
   Loop::Timer cut_off = 0;
 };
 

@@ -129,8 +129,7 @@ Status Broker::recover_sessions() {
       close_open(grant);
       continue;
     }
-    auto decision = policy::decide(policy_, session->who, region->name,
-                                   added.writable ? policy::Rights::write : policy::Rights::read);
+    auto decision = still_granted(*session, *region, added);
     if (decision) added.quotas = decision->quotas;
     // What it was told last it may not have heard. A reader's mappings may be of numbers that were given out
     // again since; a writer without a desk has no segments that it may write, whatever it thinks.

@@ -67,7 +67,15 @@ Status Broker::check_sessions(const Session& session, const Region& region, cons
 // of an exclusive region gets a new one, then opened() answers. A session that ends meanwhile takes its Open
 // with it.
 Reaction Broker::open_region(Session& session, std::uint64_t number, const protocol::OpenRegion& request) {
-  auto decision = BAILEY_TRY(decide(session, request.region, request.writable));
+  Open open;
+  open.writable = request.writable;
+  if (!request.token.empty()) {
+    BAILEY_TRY(open_with_token(session, request.region, request.token, open));
+  } else {
+    auto decision = BAILEY_TRY(decide(session, request.region, request.writable));
+    open.quotas = decision.quotas;
+    if (!decision.grants.empty()) open.principal = policy_.grants[decision.grants.front()].principal;
+  }
   Region* region = find_region(request.region);
   if (region == nullptr)
     return fail(Code::not_found, By::broker, fmt::format("there is no region {}", request.region));
@@ -77,12 +85,8 @@ Reaction Broker::open_region(Session& session, std::uint64_t number, const proto
   bool exclusive_writer = request.writable && region->geometry.mode == table::Mode::exclusive;
   if (exclusive_writer) BAILEY_TRY(check_writer(session, *region));
 
-  Open open;
   open.session = session.number;
   open.region = region->number;
-  open.writable = request.writable;
-  open.quotas = decision.quotas;
-  if (!decision.grants.empty()) open.principal = policy_.grants[decision.grants.front()].principal;
   open.opening = true;
   BAILEY_TRY(check_sessions(session, *region, open));
   std::size_t alike = 0;
@@ -156,17 +160,21 @@ void Broker::opened(std::uint32_t grant, std::uint64_t session_number, std::uint
   // Moved, so that whoever had this word before is not taken for a holder.
   open.told = setup_.control->bump_grant(grant);
   open.generation = region.index.generation;
-  add_holder(region, *session_of(session_number));
+  add_holder(region, *session_of(session_number), open);
+  if (open.expires != 0) wake_at_next_expiry();
   // A writer that comes while the shared index is copied attends before it writes, and is held like the
   // others.
   if (open.writable && region.replacing) bump(open);
   if (open.writable) setup_.control->bump_membership(region.number);
-  note("open", session_of(session_number),
-       {{"region", region.name}, {"writable", open.writable}, {"writer", open.writer}});
-  reply(session_number, request, opened_answer(open, region));
+  nlohmann::json fields{{"region", region.name}, {"writable", open.writable}, {"writer", open.writer}};
+  if (open.token) fields["token"] = capability::to_string(*open.token);
+  note("open", session_of(session_number), std::move(fields));
+  auto answer = opened_answer(open, region);
+  if (!answer) close_open(grant);
+  reply(session_number, request, std::move(answer));
 }
 
-Outcome Broker::opened_answer(const Open& open, const Region& region) const {
+Result<Outcome> Broker::opened_answer(const Open& open, const Region& region) const {
   bool shared = region.geometry.mode == table::Mode::shared;
   protocol::Opened answer;
   answer.region = region.id;
@@ -185,10 +193,11 @@ Outcome Broker::opened_answer(const Open& open, const Region& region) const {
   answer.segment_bytes = region.segment_bytes;
   answer.size = region.bytes;
   answer.protect = in_force(region);
+  BAILEY_TRY(give_token(open, region, answer));
   if (!open.writable)
-    return {std::move(answer), {shared ? region.index.reader.get() : region.index.file.get()}};
-  if (shared) return {std::move(answer), {region.index.file.get()}};
-  return {std::move(answer), {open.next.file.get(), region.index.file.get()}};
+    return Outcome{std::move(answer), {shared ? region.index.reader.get() : region.index.file.get()}};
+  if (shared) return Outcome{std::move(answer), {region.index.file.get()}};
+  return Outcome{std::move(answer), {open.next.file.get(), region.index.file.get()}};
 }
 
 Reaction Broker::close_region(Session& session, const protocol::CloseRegion& request) {

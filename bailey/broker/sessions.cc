@@ -169,6 +169,9 @@ Reaction Broker::react(Session& session, std::uint64_t number, protocol::Body& b
     Reaction operator()(const protocol::FreshWriter& r) { return broker.fresh_writer(session, r); }
     Reaction operator()(const protocol::GetStatus&) { return broker.status(session); }
     Reaction operator()(const protocol::ApplyPolicy& r) { return broker.apply(session, number, r); }
+    Reaction operator()(const protocol::MintToken& r) { return broker.mint_token(session, r); }
+    Reaction operator()(const protocol::RevokeToken& r) { return broker.revoke_token(session, number, r); }
+    Reaction operator()(const protocol::VerifyToken& r) { return broker.verify_token(session, r); }
     static Reaction twice() {
       return fail(Code::invalid_argument, By::broker, "the session has shown who it is already");
     }

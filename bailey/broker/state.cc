@@ -22,7 +22,9 @@ CREATE TABLE IF NOT EXISTS sessions(number INTEGER PRIMARY KEY, secret BLOB NOT 
   random BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS opens(grant_ INTEGER PRIMARY KEY, session INTEGER NOT NULL, region INTEGER NOT NULL,
   principal BLOB NOT NULL, writable INTEGER NOT NULL, writer INTEGER NOT NULL, desk INTEGER NOT NULL,
-  pending_generation INTEGER NOT NULL, late INTEGER NOT NULL, revoked BLOB NOT NULL);
+  pending_generation INTEGER NOT NULL, late INTEGER NOT NULL, revoked BLOB NOT NULL, token BLOB NOT NULL, expires INTEGER NOT NULL);
+CREATE TABLE IF NOT EXISTS tokens(id BLOB PRIMARY KEY, region INTEGER NOT NULL, issuer BLOB NOT NULL, holder BLOB NOT NULL,
+  writable INTEGER NOT NULL, expires INTEGER NOT NULL) WITHOUT ROWID;
 )";
 
 template <class T>
@@ -209,10 +211,17 @@ Status State::save(const Session& session) {
 }
 
 Status State::save(const Open& open) {
-  Statement statement(*this, "INSERT OR REPLACE INTO opens VALUES(?,?,?,?,?,?,?,?,?,?)");
+  Statement statement(*this, "INSERT OR REPLACE INTO opens VALUES(?,?,?,?,?,?,?,?,?,?,?,?)");
   statement << open.grant << open.session << open.region << open.principal << std::uint64_t{open.writable}
-            << open.writer << open.desk << open.pending_generation << std::uint64_t{open.late}
-            << open.revoked;
+            << open.writer << open.desk << open.pending_generation << std::uint64_t{open.late} << open.revoked
+            << (open.token ? bytes_of(*open.token) : std::string()) << open.expires;
+  return statement.done();
+}
+
+Status State::save(const Minted& token) {
+  Statement statement(*this, "INSERT OR REPLACE INTO tokens VALUES(?,?,?,?,?,?)");
+  statement << bytes_of(token.id) << token.region << token.issuer << token.holder
+            << std::uint64_t{token.writable} << token.expires;
   return statement.done();
 }
 
@@ -231,6 +240,10 @@ Status State::erase_session(std::uint64_t number) {
 Status State::erase_open(std::uint32_t grant) {
   Statement statement(*this, "DELETE FROM opens WHERE grant_ = ?");
   return (statement << grant).done();
+}
+Status State::erase_token(const Id& id) {
+  Statement statement(*this, "DELETE FROM tokens WHERE id = ?");
+  return (statement << bytes_of(id)).done();
 }
 
 namespace {
@@ -298,8 +311,24 @@ Result<std::vector<Open>> State::opens() {
     Open open;
     rows >> open.grant >> open.session >> open.region >> open.principal >> open.writable >> open.writer >>
         open.desk >> open.pending_generation >> open.late >> open.revoked;
-    if (open.grant >= BAILEY_GRANT_WORDS) return damaged("opens");
+    std::vector<Id> token;
+    rows.items(token);
+    rows >> open.expires;
+    if (!token.empty()) open.token = token.front();
+    if (!rows.whole() || token.size() > 1 || open.grant >= BAILEY_GRANT_WORDS) return damaged("opens");
     found.push_back(std::move(open));
+  }
+  return found;
+}
+
+Result<std::vector<Minted>> State::tokens() {
+  std::vector<Minted> found;
+  Statement rows(*this, "SELECT * FROM tokens ORDER BY id");
+  while (BAILEY_TRY(rows.step())) {
+    Minted token;
+    rows >> token.id >> token.region >> token.issuer >> token.holder >> token.writable >> token.expires;
+    if (!rows.whole()) return damaged("tokens");
+    found.push_back(std::move(token));
   }
   return found;
 }

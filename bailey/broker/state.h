@@ -16,7 +16,7 @@ struct sqlite3_stmt;
 
 namespace bailey::broker {
 
-inline constexpr int state_version = 2;
+inline constexpr int state_version = 3;
 
 class State {
  public:
@@ -45,15 +45,18 @@ class State {
   Status save(const Segment& segment);
   Status save(const Session& session);
   Status save(const Open& open);
+  Status save(const Minted& token);
   Status erase_region(std::uint32_t number);
   Status erase_segment(SegmentId id);
   Status erase_session(std::uint64_t number);
   Status erase_open(std::uint32_t grant);
+  Status erase_token(const Id& id);
 
   Result<std::vector<Region>> regions();
   Result<std::vector<Segment>> segments();
   Result<std::vector<Session>> sessions();
   Result<std::vector<Open>> opens();
+  Result<std::vector<Minted>> tokens();
 
  private:
   explicit State(sqlite3* db) : db_(db) {}

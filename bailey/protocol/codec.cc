@@ -141,10 +141,13 @@ Result<Welcome> take(const wire::Welcome& from) {
 void put(wire::OpenRegion& to, const OpenRegion& from) {
   to.set_region(from.region);
   to.set_writable(from.writable);
+  if (!from.token.empty()) to.set_token(from.token);
 }
 Result<OpenRegion> take(const wire::OpenRegion& from) {
   BAILEY_TRY(no_unknown_fields(from, "OpenRegion"));
-  return OpenRegion{.region = BAILEY_TRY(region_name(from.region())), .writable = from.writable()};
+  return OpenRegion{.region = BAILEY_TRY(region_name(from.region())),
+                    .writable = from.writable(),
+                    .token = BAILEY_TRY(token("OpenRegion.token", from.token(), 0))};
 }
 
 void put(wire::Opened& to, const Opened& from) {
@@ -165,6 +168,8 @@ void put(wire::Opened& to, const Opened& from) {
   to.set_segment_bytes(from.segment_bytes);
   to.set_size(from.size);
   for (const std::string& rung : from.protect) to.add_protect(rung);
+  to.set_token(from.token);
+  to.set_token_key(bytes_of(from.token_key));
 }
 Result<Opened> take(const wire::Opened& from) {
   BAILEY_TRY(no_unknown_fields(from, "Opened"));
@@ -189,6 +194,8 @@ Result<Opened> take(const wire::Opened& from) {
   to.segment_bytes = BAILEY_TRY(within("Opened.segment_bytes", from.segment_bytes(), 0, file_bytes_max));
   to.size = BAILEY_TRY(within("Opened.size", from.size(), 0, file_bytes_max));
   to.protect = BAILEY_TRY(labels("Opened.protect", from.protect(), rungs_max));
+  to.token = BAILEY_TRY(token("Opened.token", from.token(), 1));
+  to.token_key = BAILEY_TRY(fixed<32>("Opened.token_key", from.token_key()));
   return to;
 }
 
@@ -348,6 +355,40 @@ Result<ApplyPolicy> take(const wire::ApplyPolicy& from) {
   return to;
 }
 
+void put(wire::MintToken& to, const MintToken& from) {
+  to.set_region(from.region);
+  to.set_writable(from.writable);
+  if (!from.holder.empty()) to.set_holder(from.holder);
+  to.set_expires(from.expires);
+}
+Result<MintToken> take(const wire::MintToken& from) {
+  BAILEY_TRY(no_unknown_fields(from, "MintToken"));
+  MintToken to;
+  to.region = BAILEY_TRY(region_name(from.region()));
+  to.writable = from.writable();
+  if (!from.holder().empty()) to.holder = BAILEY_TRY(label("MintToken.holder", from.holder()));
+  to.expires = from.expires();
+  return to;
+}
+
+void put(wire::RevokeToken& to, const RevokeToken& from) { to.set_id(bytes_of(from.id)); }
+Result<RevokeToken> take(const wire::RevokeToken& from) {
+  BAILEY_TRY(no_unknown_fields(from, "RevokeToken"));
+  return RevokeToken{.id = BAILEY_TRY(fixed<16>("RevokeToken.id", from.id()))};
+}
+
+// What is in it is for the room of tokens to check.
+template <class Message>
+  requires requires(Message message) { message.token; }
+void put(wire::TokenBytes& to, const Message& from) {
+  to.set_token(from.token);
+}
+template <class Message>
+Result<Message> take_token(const wire::TokenBytes& from) {
+  BAILEY_TRY(no_unknown_fields(from, "token"));
+  return Message{.token = BAILEY_TRY(token("token", from.token(), 1))};
+}
+
 void put(wire::Text& to, const Text& from) { to.set_text(from.text); }
 Result<Text> take(const wire::Text& from) {
   BAILEY_TRY(no_unknown_fields(from, "Text"));
@@ -407,6 +448,9 @@ struct PutBody {
   void operator()(const FreshWriter& body) { put(*to.mutable_fresh_writer(), body); }
   void operator()(const GetStatus& body) { put(*to.mutable_get_status(), body); }
   void operator()(const ApplyPolicy& body) { put(*to.mutable_apply_policy(), body); }
+  void operator()(const MintToken& body) { put(*to.mutable_mint_token(), body); }
+  void operator()(const RevokeToken& body) { put(*to.mutable_revoke_token(), body); }
+  void operator()(const VerifyToken& body) { put(*to.mutable_verify_token(), body); }
 };
 
 Result<Body> take_body(const wire::Request& from) {
@@ -441,6 +485,12 @@ Result<Body> take_body(const wire::Request& from) {
       return BAILEY_TRY(take_empty<GetStatus>(from.get_status()));
     case wire::Request::kApplyPolicy:
       return BAILEY_TRY(take(from.apply_policy()));
+    case wire::Request::kMintToken:
+      return BAILEY_TRY(take(from.mint_token()));
+    case wire::Request::kRevokeToken:
+      return BAILEY_TRY(take(from.revoke_token()));
+    case wire::Request::kVerifyToken:
+      return BAILEY_TRY(take_token<VerifyToken>(from.verify_token()));
     case wire::Request::BODY_NOT_SET:
       break;
   }
@@ -461,6 +511,7 @@ struct PutAnswer {
   void operator()(const Writer& answer) { put(*to.mutable_writer(), answer); }
   void operator()(const Text& answer) { put(*to.mutable_text(), answer); }
   void operator()(const Done& answer) { put(*to.mutable_done(), answer); }
+  void operator()(const TokenMinted& answer) { put(*to.mutable_token_minted(), answer); }
 };
 
 Result<Answer> take_answer(const wire::Reply& from) {
@@ -489,6 +540,8 @@ Result<Answer> take_answer(const wire::Reply& from) {
       return BAILEY_TRY(take(from.text()));
     case wire::Reply::kDone:
       return BAILEY_TRY(take_empty<Done>(from.done()));
+    case wire::Reply::kTokenMinted:
+      return BAILEY_TRY(take_token<TokenMinted>(from.token_minted()));
     case wire::Reply::ANSWER_NOT_SET:
       break;
   }
@@ -564,18 +617,18 @@ std::size_t fds_of(const Answer& answer) {
 }
 
 const char* name(const Body& body) {
-  static constexpr const char* names[] = {"Hello",         "Prove",       "OpenRegion",    "IndexMapped",
-                                          "CloseRegion",   "MapSegments", "CreateSegment", "SegmentMapped",
-                                          "RetireSegment", "GetMembers",  "Attend",        "Dropped",
-                                          "FreshWriter",   "GetStatus",   "ApplyPolicy"};
+  static constexpr const char* names[] = {
+      "Hello",         "Prove",         "OpenRegion",    "IndexMapped", "CloseRegion", "MapSegments",
+      "CreateSegment", "SegmentMapped", "RetireSegment", "GetMembers",  "Attend",      "Dropped",
+      "FreshWriter",   "GetStatus",     "ApplyPolicy",   "MintToken",   "RevokeToken", "VerifyToken"};
   static_assert(std::size(names) == std::variant_size_v<Body>);
   return names[body.index()];
 }
 
 const char* name(const Answer& answer) {
-  static constexpr const char* names[] = {"Error",      "Challenge", "Welcome",        "Opened",
-                                          "IndexReady", "Segments",  "SegmentCreated", "Members",
-                                          "Attention",  "Writer",    "Text",           "Done"};
+  static constexpr const char* names[] = {
+      "Error",   "Challenge", "Welcome", "Opened", "IndexReady", "Segments",   "SegmentCreated",
+      "Members", "Attention", "Writer",  "Text",   "Done",       "TokenMinted"};
   static_assert(std::size(names) == std::variant_size_v<Answer>);
   return names[answer.index()];
 }

@@ -163,7 +163,7 @@ TEST(Damage, OfRequestsIsRefusedByName) {
       {"not a message", {"\xff\xff\xff"}, "can't be parsed"},
       {"cut short", {request(4, Wire().text(1, "orders")).bytes.substr(0, 8)}, "can't be parsed"},
       {"a number and no body", Wire().number(1, 7), "no body"},
-      {"a body of the future", Wire().number(1, 7).sub(40, {}), "does not know"},
+      {"a body of the future", Wire().number(1, 7).sub(900, {}), "does not know"},
       {"an unknown field beside the body", request(15, {}).number(99, 1), "does not know"},
       {"an unknown field in a body", request(15, Wire().number(9, 1)), "does not know"},
       {"an unknown field in a process", request(2, hello(32).sub(3, Wire().number(9, 1))), "Hello.process"},
@@ -202,7 +202,13 @@ TEST(Damage, OfRequestsIsRefusedByName) {
       {"a policy with a zero", request(16, Wire().text(1, zeros(1))), "ApplyPolicy.policy"},
       {"a folder too long", request(16, Wire().text(3, std::string(4097, 'x'))), "ApplyPolicy.folder"},
       {"a file name that rings", request(16, Wire().text(2, "a\ab")), "ApplyPolicy.file"},
-      {"a file name with an escape", request(16, Wire().text(2, "\x1b[2J")), "ApplyPolicy.file"}};
+      {"a file name with an escape", request(16, Wire().text(2, "\x1b[2J")), "ApplyPolicy.file"},
+      {"a token too long", request(4, Wire().text(1, "r").text(20, zeros(513))), "OpenRegion.token"},
+      {"a token for no region", request(40, Wire().number(2, 1)), "region"},
+      {"a holder on two lines", request(40, Wire().text(1, "r").text(3, "a\nb")), "MintToken.holder"},
+      {"a token's id one short", request(41, Wire().text(1, zeros(15))), "RevokeToken.id"},
+      {"no token", request(42, {}), "token"},
+      {"a token of 513 bytes", request(42, Wire().text(1, zeros(513))), "token"}};
   for (const Damage& damage : damages) {
     auto decoded = decode_request(as_bytes(damage.wire.bytes));
     ASSERT_FALSE(decoded) << damage.name;
@@ -213,7 +219,9 @@ TEST(Damage, OfRequestsIsRefusedByName) {
   }
 }
 
-Wire opened() { return Wire().text(1, zeros(16)).text(3, "table").number(8, 4096); }
+Wire opened() {
+  return Wire().text(1, zeros(16)).text(3, "table").number(8, 4096).text(20, "token").text(21, zeros(32));
+}
 Wire welcome(std::string_view principal, std::size_t count = 1) {
   Wire wire = Wire().text(2, zeros(32)).text(3, zeros(16)).text(4, "pool").number(5, 4096);
   for (std::size_t n = 0; n < count; ++n) wire.text(7, principal);
@@ -236,7 +244,7 @@ TEST(Damage, OfRepliesIsRefusedByName) {
   const Damage damages[] = {
       {"nothing", {}, "Reply has 0 bytes"},
       {"a number and no answer", Wire().number(1, 7), "no answer"},
-      {"an answer of the future", Wire().sub(40, {}), "does not know"},
+      {"an answer of the future", Wire().sub(900, {}), "does not know"},
       {"error code 0", request(2, error(0, 1)), "Error.code"},
       {"error code 22", request(2, error(22, 1)), "Error.code"},
       {"error code 257, which is 1 in a byte", request(2, error(257, 1)), "Error.code"},
@@ -258,6 +266,9 @@ TEST(Damage, OfRepliesIsRefusedByName) {
       {"too many principals", request(4, welcome("p", principals_max + 1)), "Welcome.principals"},
       {"region number 512", request(5, opened().number(2, BAILEY_REGIONS_MAX)), "Opened.number"},
       {"no kind", request(5, opened().text(3, "")), "Opened.kind"},
+      {"no token of the session", request(5, opened().text(20, "")), "Opened.token"},
+      {"a token's key one short", request(5, opened().text(21, zeros(31))), "Opened.token_key"},
+      {"no minted token", request(40, {}), "token"},
       {"mode 3", request(5, opened().number(4, 3)), "Opened.mode"},
       {"mode 258, which is 2 in a byte", request(5, opened().number(4, 258)), "Opened.mode"},
       {"an index of no bytes", request(5, opened().number(8, 0)), "Opened.index_bytes"},

@@ -109,6 +109,12 @@ Result<std::vector<std::string>> labels(std::string_view field, const List& list
   for (const std::string& bytes : list) out.push_back(BAILEY_TRY(label(field, bytes)));
   return out;
 }
+inline Result<std::string> token(std::string_view field, const std::string& bytes, std::size_t bytes_min) {
+  if (bytes.size() < bytes_min || bytes.size() > token_bytes_max)
+    return malformed(
+        field, fmt::format("has {} bytes, outside of {}..{}", bytes.size(), bytes_min, token_bytes_max));
+  return bytes;
+}
 inline Result<std::string> region_name(const std::string& bytes) {
   if (bytes.empty() || bytes.size() > name_bytes_max)
     return malformed("region", fmt::format("has {} bytes, outside of 1..{}", bytes.size(), name_bytes_max));

@@ -26,6 +26,7 @@ inline constexpr std::size_t name_bytes_max = 63;
 inline constexpr std::size_t text_bytes_max = 60'000;
 inline constexpr std::size_t segments_in_message_max = 200;
 inline constexpr std::size_t gone_max = 4096;
+inline constexpr std::size_t token_bytes_max = 512;
 inline constexpr std::uint32_t protocol_version = 1;
 
 using Nonce = std::array<std::uint8_t, 32>;
@@ -33,6 +34,7 @@ using PublicKey = std::array<std::uint8_t, 32>;  // ed25519
 using Signature = std::array<std::uint8_t, 64>;
 using Mac = std::array<std::uint8_t, 32>;
 using Id = std::array<std::uint8_t, 16>;
+using Key = std::array<std::uint8_t, 32>;
 
 // ---- identity
 
@@ -105,6 +107,7 @@ struct Welcome {  // descriptors: the control page
 struct OpenRegion {
   std::string region;
   bool writable = false;
+  std::string token = {};  // whose rights the session then has, and no more; empty: the policy's grants
 
   bool operator==(const OpenRegion&) const = default;
 };
@@ -127,6 +130,10 @@ struct Opened {  // descriptors: index; with `copy_index_from`, then the index t
   std::uint64_t segment_bytes = 0;
   std::uint64_t size = 0;
   std::vector<std::string> protect;  // rungs in force
+  // For this session alone: what it may do here, as a token, and the key that verifies it and what is
+  // narrowed from it.
+  std::string token = {};
+  Key token_key{};
 
   bool operator==(const Opened&) const = default;
 };
@@ -249,6 +256,32 @@ struct Writer {
   bool operator==(const Writer&) const = default;
 };
 
+// ---- tokens
+
+struct MintToken {  // admin of the region. Reply: TokenMinted
+  std::string region;
+  bool writable = false;
+  std::string holder;         // a principal of the policy; empty: whoever has it
+  std::uint64_t expires = 0;  // seconds since 1970; 0: it does not
+
+  bool operator==(const MintToken&) const = default;
+};
+struct TokenMinted {
+  std::string token;
+
+  bool operator==(const TokenMinted&) const = default;
+};
+struct RevokeToken {  // admin of its region. Reply: Text, once nobody uses it any more
+  Id id{};
+
+  bool operator==(const RevokeToken&) const = default;
+};
+struct VerifyToken {  // reply: Text, what it allows this session
+  std::string token;
+
+  bool operator==(const VerifyToken&) const = default;
+};
+
 // ---- for people
 
 struct GetStatus {  // reply: Text, JSON; an admin sees all, others their own rows
@@ -273,9 +306,9 @@ struct Done {
 
 using Body = std::variant<Hello, Prove, OpenRegion, IndexMapped, CloseRegion, MapSegments, CreateSegment,
                           SegmentMapped, RetireSegment, GetMembers, Attend, Dropped, FreshWriter, GetStatus,
-                          ApplyPolicy>;
+                          ApplyPolicy, MintToken, RevokeToken, VerifyToken>;
 using Answer = std::variant<Error, Challenge, Welcome, Opened, IndexReady, Segments, SegmentCreated, Members,
-                            Attention, Writer, Text, Done>;
+                            Attention, Writer, Text, Done, TokenMinted>;
 
 struct Request {
   std::uint64_t number = 0;

@@ -14,7 +14,7 @@ struct WithinLimits {
   bool operator()(const Prove& body) const { return body.has_key || body.signature == Signature{}; }
   bool operator()(const OpenRegion& body) const {
     return !body.region.empty() && body.region.size() <= 63 && body.region.find('/') == std::string::npos &&
-           body.region.find('\0') == std::string::npos;
+           body.region.find('\0') == std::string::npos && body.token.size() <= 512;
   }
   bool operator()(const MapSegments& body) const { return grant(body) && list(body.segments, 200); }
   bool operator()(const Dropped& body) const { return grant(body) && list(body.segments, 4096); }
@@ -26,6 +26,11 @@ struct WithinLimits {
            (body.policy + body.file + body.folder).find('\0') == std::string::npos;
   }
   bool operator()(const GetStatus&) const { return true; }
+  bool operator()(const MintToken& body) const {
+    return !body.region.empty() && body.region.size() <= 63 && body.holder.size() <= 255;
+  }
+  bool operator()(const RevokeToken&) const { return true; }
+  bool operator()(const VerifyToken& body) const { return !body.token.empty() && body.token.size() <= 512; }
   template <class Message>
   bool operator()(const Message& body) const {
     return grant(body);

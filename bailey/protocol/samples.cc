@@ -45,6 +45,8 @@ Opened sample_opened() {
   opened.segment_bytes = 8 << 20;
   opened.size = 1ull << 40;
   opened.protect = {"process", "encrypted"};
+  opened.token = std::string("token\0of a session", 18);
+  opened.token_key = filled<32>(13);
   return opened;
 }
 
@@ -54,7 +56,7 @@ std::vector<Request> sample_requests() {
   std::vector<Body> bodies = {
       sample_hello(),
       Prove{.has_key = true, .signature = filled<64>(6), .resume_proof = filled<32>(7)},
-      OpenRegion{.region = "orders.eu-1_A", .writable = true},
+      OpenRegion{.region = "orders.eu-1_A", .writable = true, .token = std::string(512, '\xff')},
       IndexMapped{1},
       CloseRegion{2},
       MapSegments{.grant = 3, .segments = {1, 300, 65535}},
@@ -69,7 +71,10 @@ std::vector<Request> sample_requests() {
       ApplyPolicy{.policy = "[pool]\r\nname = \"p\"\n",
                   .file = "policy.toml",
                   .folder = "/etc/b\xc3\xa4",
-                  .drop = true}};
+                  .drop = true},
+      MintToken{.region = "orders", .writable = true, .holder = "bob", .expires = ~0ull},
+      RevokeToken{.id = filled<16>(14)},
+      VerifyToken{.token = std::string(1, '\0')}};
   std::vector<Request> out;
   for (Body& body : bodies) out.push_back({.number = out.size() + 1, .body = std::move(body)});
   return out;
@@ -97,6 +102,7 @@ std::vector<Reply> sample_replies() {
   answers.push_back(Writer{1});
   answers.push_back(Text{"{\"pool\":\t\"main\"}\n"});
   answers.push_back(Done{});
+  answers.push_back(TokenMinted{std::string(512, 't')});
   std::vector<Reply> out;
   for (Answer& answer : answers) out.push_back({.number = ~out.size(), .answer = std::move(answer)});
   return out;

@@ -8,7 +8,9 @@
 #include <utility>
 
 #include "bailey/base/log.h"
+#include "bailey/crypto/secret.h"
 #include "bailey/guard/gate.h"
+#include "bailey/session/credential.h"
 #include "bailey/session/verify.h"
 
 namespace bailey::session {
@@ -55,9 +57,12 @@ Result<Answered<Answer>> BrokerBacking::ask(protocol::Body body) {
 // ---- opening
 // --------------------------------------------------------------------------------------------------
 
-Result<Region> BrokerBacking::open(const std::shared_ptr<Core>& core, std::string_view name, Access access) {
+Result<Region> BrokerBacking::open(const std::shared_ptr<Core>& core, std::string_view name, Access access,
+                                   const capability::Token* token) {
   bool writable = access == Access::read_write;
-  auto answered = BAILEY_TRY(core->call<protocol::Opened>(protocol::OpenRegion{std::string(name), writable}));
+  protocol::OpenRegion request{std::string(name), writable};
+  if (token != nullptr) request.token = as_text(token->bytes());
+  auto answered = BAILEY_TRY(core->call<protocol::Opened>(std::move(request)));
   protocol::Opened& opened = answered.answer;
   // From here on its destructor closes the region, whatever fails.
   auto backing = std::make_unique<BrokerBacking>(core, opened.grant);
@@ -72,6 +77,9 @@ Result<Region> BrokerBacking::open(const std::shared_ptr<Core>& core, std::strin
                      opened.overflow_buckets};
   BAILEY_TRY(backing->check(opened, region.geometry, access));
   BAILEY_TRY(backing->guard(opened));
+  region.credential =
+      std::make_shared<const Credential>(BAILEY_TRY(Credential::take(opened, core->welcome(), writable)));
+  crypto::wipe(std::as_writable_bytes(std::span(opened.token_key)));
   backing->mode_ = region.geometry.mode;
   backing->writable_ = writable;
   backing->index_bytes_ = opened.index_bytes;

@@ -28,7 +28,8 @@ class BrokerBacking : public pool::Backing {
  public:
   // Opens a region and all that belongs to it. Where a step fails the broker is told that the region is
   // closed.
-  static Result<Region> open(const std::shared_ptr<Core>& core, std::string_view name, Access access);
+  static Result<Region> open(const std::shared_ptr<Core>& core, std::string_view name, Access access,
+                             const capability::Token* token);
 
   BrokerBacking(const std::shared_ptr<Core>& core, std::uint32_t grant);
   ~BrokerBacking() override;

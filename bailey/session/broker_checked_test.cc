@@ -85,6 +85,15 @@ std::function<bool(World&, const Request&)> opened(std::function<void(protocol::
   });
 }
 
+// Likewise, with a token for something else than it should be for, and well signed.
+std::function<bool(World&, const Request&)> token_head(std::function<void(capability::Head&)> change) {
+  return opened([change = std::move(change)](protocol::Opened& answer) {
+    capability::Head head = capability::Token::decode(as_bytes(answer.token))->head();
+    change(head);
+    World::sign(answer, head);
+  });
+}
+
 class BrokerBreaks : public ::testing::TestWithParam<Broken> {};
 
 TEST_P(BrokerBreaks, AndIsNotBelieved) {
@@ -215,6 +224,24 @@ INSTANTIATE_TEST_SUITE_P(
                on<OpenRegion>([](World& world, const Request& r) {
                  int fd = world.index.fd.get();
                  world.reply(r.number, world.opened(false), {fd, fd, fd});
+               })},
+        Broken{"NoToken", open_to_read, "a token that is none",
+               opened([](protocol::Opened& answer) { answer.token = "not a token"; })},
+        Broken{"TokenOfAnotherKey", open_to_read, "a token that its key does not verify",
+               opened([](protocol::Opened& answer) { answer.token_key[31] ^= 1; })},
+        Broken{"TokenOfAnotherSession", open_to_read, "a token for something else",
+               token_head([](capability::Head& head) { head.number ^= 1; })},
+        Broken{"TokenOfAnotherGeneration", open_to_read, "a token for something else",
+               token_head([](capability::Head& head) { head.generation ^= 1; })},
+        Broken{"TokenOfAnotherRegion", open_to_read, "a token for something else",
+               token_head([](capability::Head& head) { head.region[0] ^= 1; })},
+        Broken{"TokenWithMoreRights", open_to_read, "a token for something else",
+               token_head([](capability::Head& head) { head.access = Access::read_write; })},
+        Broken{"TokenOfTheBrokersOwn", open_to_read, "a token for something else",
+               token_head([](capability::Head& head) {
+                 head.audience = capability::Audience::broker;
+                 head.grant = 0;
+                 head.number = head.generation = 0;
                })},
         Broken{"Silence", open_to_read, "broker away", on<OpenRegion>([](World&, const Request&) {}),
                Code::unavailable},

@@ -28,6 +28,7 @@
 
 #include "bailey/abi/control.h"
 #include "bailey/base/clock.h"
+#include "bailey/capability/key.h"
 #include "bailey/medium/file.h"
 #include "bailey/protocol/codec.h"
 #include "bailey/protocol/handshake.h"
@@ -41,6 +42,7 @@ class FakeBroker {
   static constexpr std::uint64_t segment_bytes = 4 * BAILEY_PAGE_BYTES;
   static constexpr std::uint32_t grant = 3;
   static constexpr std::uint64_t grant_value = 1000;
+  static constexpr std::uint64_t session_number = 5;
 
   // What the broker process does and knows. A script may answer a request itself and return true.
   class World;
@@ -102,7 +104,27 @@ class FakeBroker {
       answer.segment_bytes = segment_bytes;
       answer.size = 1 << 20;
       answer.protect = {"process"};
+      capability::Head head;
+      head.audience = capability::Audience::session;
+      head.grant = grant;
+      head.number = session_number;
+      head.generation = grant_value;
+      head.pool = pool;
+      head.access = writable ? Access::read_write : Access::read_only;
+      head.bearer = true;
+      answer.token_key = filled_key();
+      sign(answer, head);
       return answer;
+    }
+    static protocol::Key filled_key() {
+      protocol::Key key;
+      key.fill(5);
+      return key;
+    }
+    // The token that goes with what was opened, under the key that the answer has.
+    static void sign(protocol::Opened& answer, const capability::Head& head) {
+      capability::Key key(std::as_bytes(std::span(answer.token_key)));
+      answer.token = as_text(key.mint(head).bytes());
     }
     // What an honest broker does.
     void honest(const protocol::Request& request) {
@@ -241,7 +263,7 @@ class FakeBroker {
       return false;
     }
     protocol::Welcome welcome;
-    welcome.session = 5;
+    welcome.session = session_number;
     welcome.resume_secret = world.secret;
     welcome.pool = world.pool;
     welcome.pool_name = "fake";

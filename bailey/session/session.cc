@@ -18,16 +18,33 @@ Result<Session> Session::connect(const Options& options) {
   return Session(BAILEY_TRY(Core::connect(options)));
 }
 
-Result<Region> Session::open_region(std::string_view region, Access access) {
-  return BrokerBacking::open(core_, region, access);
+Result<Region> Session::open_region(std::string_view region, Access access, const capability::Token* token) {
+  return BrokerBacking::open(core_, region, access, token);
 }
 
-Result<table::Table> Session::open_table(std::string_view region, Access access) {
-  Region opened = BAILEY_TRY(open_region(region, access));
+Result<table::Table> Session::open_table(std::string_view region, Access access,
+                                         const capability::Token* token) {
+  Region opened = BAILEY_TRY(open_region(region, access, token));
   if (opened.kind != "table")
     return fail(Code::unsupported, By::library,
                 fmt::format("region {} is a {}, not a table", region, opened.kind));
   return table::Table::open(std::move(opened.view), opened.geometry);
+}
+
+Result<capability::Token> Session::mint_token(std::string_view region, const Mint& mint) {
+  protocol::MintToken request{std::string(region), mint.access == Access::read_write, mint.holder,
+                              mint.expires};
+  auto minted = BAILEY_TRY(core_->call<protocol::TokenMinted>(std::move(request)));
+  return capability::Token::decode(as_bytes(minted.answer.token));
+}
+
+Result<std::string> Session::revoke_token(const capability::Id& id) {
+  return BAILEY_TRY(core_->call<protocol::Text>(protocol::RevokeToken{id})).answer.text;
+}
+
+Result<std::string> Session::verify_token(const capability::Token& token) {
+  protocol::VerifyToken request{std::string(as_text(token.bytes()))};
+  return BAILEY_TRY(core_->call<protocol::Text>(std::move(request))).answer.text;
 }
 
 Result<std::string> Session::status() {

@@ -31,6 +31,7 @@
 
 #include "bailey/base/error.h"
 #include "bailey/base/fd.h"
+#include "bailey/capability/token.h"
 #include "bailey/pool/view.h"
 #include "bailey/table/table.h"
 
@@ -53,6 +54,8 @@ struct Options {
   bool allow_dump = false;
 };
 
+class Credential;
+
 // An open region, before a structure is laid over it.
 struct Region {
   std::string kind;                  // "table"
@@ -61,6 +64,7 @@ struct Region {
   std::uint64_t segment_bytes = 0;   // of a usual segment
   std::vector<std::string> protect;  // rungs in force, as the broker says
   std::unique_ptr<pool::View> view;
+  std::shared_ptr<const Credential> credential;  // what this session may do in it
 };
 
 class Core;
@@ -79,9 +83,29 @@ class Session {
 
   // Opens a table. Errors: denied, not_found, busy (an exclusive table that another session writes; names
   // it), quota, unavailable, unsupported (the region is of another kind), corrupt (as above), forked.
-  Result<table::Table> open_table(std::string_view region, Access access);
+  // With a token the session has its rights there and no more, whatever the policy grants it; further errors
+  // then: revoked (it was taken back, or its time is over), unsupported (it is for a part of the region,
+  // which nothing enforces there).
+  Result<table::Table> open_table(std::string_view region, Access access,
+                                  const capability::Token* token = nullptr);
   // For whoever looks below structures (`bailey region check`).
-  Result<Region> open_region(std::string_view region, Access access);
+  Result<Region> open_region(std::string_view region, Access access,
+                             const capability::Token* token = nullptr);
+
+  // A token for a region: who has a grant of admin on it, and the admins of the policy. Errors: denied,
+  // not_found (region, holder), invalid_argument (a time that is past), quota.
+  struct Mint {
+    Access access = Access::read_only;
+    std::string holder;         // a principal of the policy; empty: whoever has the token
+    std::uint64_t expires = 0;  // seconds since 1970, UTC; 0: never
+  };
+  Result<capability::Token> mint_token(std::string_view region, const Mint& mint);
+  // Takes it back with all that was narrowed from it. Returns, with a line for people, once every session
+  // that used it has heard or was cut off. Errors: not_found (or who asks may not revoke it).
+  Result<std::string> revoke_token(const capability::Id& id);
+  // Asks the broker whether this session could use the token, and for what; a line for people. Errors: those
+  // of open_table.
+  Result<std::string> verify_token(const capability::Token& token);
 
   // What the broker knows, as JSON: posture, regions, sessions, denials. An admin sees all, others their own
   // rows.
@@ -108,6 +132,7 @@ std::string_view version();
 }  // namespace bailey::session
 
 namespace bailey {
+using capability::Token;
 using session::Options;
 using session::Session;
 using table::Table;
