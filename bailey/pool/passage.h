@@ -4,9 +4,10 @@
 // guarded and closed, makes one first:
 //
 //   if (view.closed()) [[unlikely]]
-//     return pool::in_gate(view, [&] { return the same operation again; });
+//     return pool::in_gate(view, [this, key] { return the same operation again; });
 //
-// which costs an operation of a view without gates one load and one branch.
+// which costs an operation of a view without gates one load and one branch; captured by value, since what is
+// captured by reference has to lie in memory on every way.
 //
 // Thread safety: that of its view, on whose thread's stack it lies.
 #pragma once

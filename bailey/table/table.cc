@@ -210,7 +210,7 @@ Result<Found> Table::State::get(std::string_view key, MutableBytes out, std::siz
 Result<Found> Table::get(std::string_view key, MutableBytes out, std::size_t* bytes_needed) {
   State& state = *state_;
   if (state.view->closed()) [[unlikely]]
-    return pool::in_gate(*state.view, [&] { return get(key, out, bytes_needed); });
+    return pool::in_gate(*state.view, [this, key, out, bytes_needed] { return get(key, out, bytes_needed); });
   if (key.size() <= key_bytes_max && state.view->alive()) [[likely]] {
     const Home home = home_in(*state.view, key, state.geometry);
     const auto sink = [&](std::size_t bytes) { return bytes <= out.size() ? out.data() : nullptr; };
@@ -224,7 +224,7 @@ Result<Found> Table::get(std::string_view key, MutableBytes out, std::size_t* by
 Result<Found> Table::get(std::string_view key, std::string& out) {
   State& state = *state_;
   if (state.view->closed()) [[unlikely]]
-    return pool::in_gate(*state.view, [&] { return get(key, out); });
+    return pool::in_gate(*state.view, [this, key, &out] { return get(key, out); });
   BAILEY_TRY(check_key(key));
   if (!state.view->current()) BAILEY_TRY(state.view->attend());
   const Home home = home_in(*state.view, key, state.geometry);
@@ -245,7 +245,7 @@ Result<Found> Table::get(std::string_view key, std::string& out) {
 Status Table::get_many(std::span<Get> gets) {
   State& state = *state_;
   if (state.view->closed()) [[unlikely]]
-    return pool::in_gate(*state.view, [&] { return get_many(gets); });
+    return pool::in_gate(*state.view, [this, gets] { return get_many(gets); });
   if (!state.view->current()) BAILEY_TRY(state.view->attend());
   for (std::size_t first = 0; first < gets.size(); first += group) {
     std::size_t count = std::min(group, gets.size() - first);
@@ -331,28 +331,29 @@ bool Table::State::write_closely(Write& write, std::string_view what) {
 
 Result<std::uint64_t> Table::put(std::string_view key, std::string_view value) {
   if (state_->view->closed()) [[unlikely]]
-    return pool::in_gate(*state_->view, [&] { return put(key, value); });
+    return pool::in_gate(*state_->view, [this, key, value] { return put(key, value); });
   return state_->write(Op::put, key, value, 0, "put");
 }
 Result<std::uint64_t> Table::insert(std::string_view key, std::string_view value) {
   if (state_->view->closed()) [[unlikely]]
-    return pool::in_gate(*state_->view, [&] { return insert(key, value); });
+    return pool::in_gate(*state_->view, [this, key, value] { return insert(key, value); });
   return state_->write(Op::insert, key, value, 0, "insert");
 }
 Result<std::uint64_t> Table::update(std::string_view key, std::string_view value) {
   if (state_->view->closed()) [[unlikely]]
-    return pool::in_gate(*state_->view, [&] { return update(key, value); });
+    return pool::in_gate(*state_->view, [this, key, value] { return update(key, value); });
   return state_->write(Op::update, key, value, 0, "update");
 }
 Result<std::uint64_t> Table::put_if_version(std::string_view key, std::string_view value,
                                             std::uint64_t expected) {
   if (state_->view->closed()) [[unlikely]]
-    return pool::in_gate(*state_->view, [&] { return put_if_version(key, value, expected); });
+    return pool::in_gate(*state_->view,
+                         [this, key, value, expected] { return put_if_version(key, value, expected); });
   return state_->write(Op::put_if_version, key, value, expected, "put_if_version");
 }
 Status Table::erase(std::string_view key) {
   if (state_->view->closed()) [[unlikely]]
-    return pool::in_gate(*state_->view, [&] { return erase(key); });
+    return pool::in_gate(*state_->view, [this, key] { return erase(key); });
   Write write{.op = Op::erase, .key = key, .value = {}};
   if (state_->write_closely(write, "erase")) return {};
   return std::unexpected(std::exchange(state_->failure, Error{}));
@@ -361,7 +362,7 @@ Status Table::erase(std::string_view key) {
 Status Table::apply(std::span<Write> writes) {
   State& state = *state_;
   if (state.view->closed()) [[unlikely]]
-    return pool::in_gate(*state.view, [&] { return apply(writes); });
+    return pool::in_gate(*state.view, [this, writes] { return apply(writes); });
   if (!state.view->current()) BAILEY_TRY(state.view->attend());
   for (std::size_t first = 0; first < writes.size(); first += group) {
     std::size_t count = std::min(group, writes.size() - first);
