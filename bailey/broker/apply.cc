@@ -143,20 +143,33 @@ Result<Broker::Applied> Broker::apply_text(const std::string& text, const std::s
     BAILEY_TRY(
         medium::room_for(setup_.place, bytes - given_back, promised_, "the policy's regions together"));
 
-  BAILEY_TRY(state_.commit([&]() -> Status {
+  const bool revokes = std::any_of(changes.changes.begin(), changes.changes.end(),
+                                   [](const policy::Change& change) { return change.revokes; });
+  // Which regions somebody loses is committed with the policy: should this broker die before it has done what
+  // follows, the next one does it.
+  std::set<std::uint32_t> marked;
+  std::swap(policy_, wanted);
+  Status committed = state_.commit([&]() -> Status {
     BAILEY_TRY(state_.set_meta("policy", text));
     BAILEY_TRY(state_.set_meta("policy file", file));
     BAILEY_TRY(state_.set_meta("policy folder", folder));
     BAILEY_TRY(state_.set_meta("policy lookups", found.dump()));
     for (std::uint32_t gone : dropped) BAILEY_TRY(state_.erase_region(gone));
     for (const Region& region : added) BAILEY_TRY(state_.save(region));
+    for (auto& [of, region] : regions_) {
+      if (region.disowned || dropped.contains(of) || !lost_holder(region, revokes)) continue;
+      region.disowned = true;
+      marked.insert(of);
+      BAILEY_TRY(state_.save(region));
+    }
     return {};
-  }));
+  });
+  if (!committed) {
+    std::swap(policy_, wanted);
+    for (std::uint32_t of : marked) regions_.at(of).disowned = false;
+    return std::unexpected(std::move(committed).error());
+  }
   last_region_ = number;
-  policy_ = std::move(wanted);
-  std::set<std::uint32_t> before;
-  for (auto& [grant, open] : opens_)
-    if (!open.revoked.empty()) before.insert(grant);
   for (std::uint32_t gone : dropped)
     drop_region(gone, fmt::format("region {} was dropped by a change of the policy", regions_.at(gone).name));
   for (Region& region : added) {
@@ -182,14 +195,14 @@ Result<Broker::Applied> Broker::apply_text(const std::string& text, const std::s
   }
   for (auto& [grant, why] : lost)
     if (Open* open = open_of(grant)) revoke(*open, why);
-  bool revokes = tokens_ended || std::any_of(changes.changes.begin(), changes.changes.end(),
-                                             [](const policy::Change& change) { return change.revokes; });
   for (auto& [of, region] : regions_) {
-    if (lost_holder(region, revokes)) renew(region);
+    if (lost_holder(region, revokes || tokens_ended)) renew(region);
     if (region.replacing) applied.renewed.insert(of);
   }
+  // Also those of before: an answer that said that they are over may have been lost with the broker that gave
+  // it.
   for (auto& [grant, open] : opens_)
-    if (!open.revoked.empty() && !before.contains(grant)) applied.revoked.insert(grant);
+    if (!open.revoked.empty()) applied.revoked.insert(grant);
   note("policy", nullptr, {{"file", file}, {"changes", applied.text}, {"revoked", applied.revoked.size()}});
   return applied;
 }

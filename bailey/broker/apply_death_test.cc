@@ -49,6 +49,47 @@ TEST_F(DeathTest, ARevokedSessionThatDoesNotListenIsCutOffInTime) {
   EXPECT_NE(reader.word(r->grant), r->grant_value);
 }
 
+// As if it had died right after the commit: the state has the new policy, and nobody has heard of it.
+TEST_F(DeathTest, ARevocationThatABrokerCommittedAndDidNotSeeThroughIsSeenThroughByTheNext) {
+  serve(policy(all_grants()));
+  Client reader = as('c'), a = as('a');
+  auto r = reader.open("carts", false);
+  auto w = a.open("carts", true);
+  ASSERT_TRUE(r && w);
+  std::uint64_t generation = client().status()->at("regions")[1]["index_generation"];
+  keeper_->kill(SIGSTOP);
+  ::kill(broker_, SIGKILL);
+  {
+    State state = std::move(*State::open(socket_ + ".state/state.db", false));
+    ASSERT_TRUE(state.set_meta("policy", policy(grant_toml("a", "*", "rw") + grant_toml("b", "*", "rw"))));
+    for (Region& region : *state.regions()) {
+      region.disowned = region.name == "carts";
+      ASSERT_TRUE(state.save(region));
+    }
+  }
+  keeper_->kill(SIGCONT);
+  auto again = [&](const Client& client, int key) {
+    Result<Client> back;
+    protocol::SessionHandshake::Options options;
+    options.key = &*keys_[static_cast<std::size_t>(key)];
+    options.resume = protocol::SessionHandshake::Resume{client.welcome.session, client.welcome.resume_secret};
+    wait_until([&] {
+      back = Client::connect_with(socket_, options);
+      return back.has_value();
+    });
+    return std::move(*back);
+  };
+  EXPECT_EQ(again(reader, 2).attend(r->grant).error().code, Code::revoked);
+  Client writer = again(a, 0);
+  Result<protocol::Attention> attention;
+  wait_until([&] {
+    attention = writer.attend(w->grant);
+    return attention && attention->new_index;
+  });
+  EXPECT_TRUE(attention->new_index) << "what the reader has mapped is left";
+  EXPECT_GT(client().status()->at("regions")[1]["index_generation"], generation);
+}
+
 TEST_F(DeathTest, ARevokedExclusiveWritersIndexIsReplaced) {
   serve(policy(all_grants()));
   Client a = as('a'), reader = as('c');

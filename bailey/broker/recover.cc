@@ -110,6 +110,7 @@ Status Broker::recover_sessions() {
       BAILEY_TRY(watch_process(added));
     refresh_rights(added);
   }
+  std::vector<std::pair<std::uint32_t, std::string>> lost_grants;
   for (Open& open : BAILEY_TRY(state_.opens())) {
     Session* session = session_of(open.session);
     Region* region = region_of(open.region);
@@ -130,7 +131,10 @@ Status Broker::recover_sessions() {
       continue;
     }
     auto decision = still_granted(*session, *region, added);
-    if (decision) added.quotas = decision->quotas;
+    if (decision)
+      added.quotas = decision->quotas;
+    else if (!session->janitor)
+      lost_grants.emplace_back(grant, decision.error().message);
     // What it was told last it may not have heard. A reader's mappings may be of numbers that were given out
     // again since; a writer without a desk has no segments that it may write, whatever it thinks.
     added.late = added.late || !added.writable;
@@ -138,6 +142,11 @@ Status Broker::recover_sessions() {
     bump(added);
   }
   for (std::uint64_t number : dead) end_session(number, "its process died while the broker was away");
+  // The last broker committed a policy without them, and died before it took them back.
+  for (auto& [grant, why] : lost_grants)
+    if (Open* open = open_of(grant))
+      revoke(*open,
+             fmt::format("the grant on region {} was taken back: {}", region_of(open->region)->name, why));
   // Frozen by a death that the last broker had no time to write down, or given to nobody that is left.
   std::vector<SegmentId> orphans;
   for (auto& [id, segment] : segments_)

@@ -1,5 +1,5 @@
-// The rung `pkey` with real sessions on a real broker. pku_guest_test runs this, and the tests of the other
-// rungs with it in force, on a processor that has protection keys.
+// The rung `pkey` with real sessions on a real broker. pku_guest_test runs this on a processor that has
+// protection keys.
 #include <gmock/gmock.h>
 
 #include "bailey/broker/context.h"
