@@ -2,6 +2,7 @@
 #include <cstdlib>
 
 #include "bailey/broker/death_test.h"
+#include "bailey/broker/state.h"
 
 namespace bailey::broker {
 namespace {

@@ -301,7 +301,7 @@ TEST_F(BrokerTest, QuotasAreToldWithNumbers) {
   ASSERT_TRUE(one.create(a->grant));
   auto more = one.create(a->grant);
   EXPECT_EQ(more.error().code, Code::quota);
-  EXPECT_THAT(more.error().message, HasSubstr("allows 1 segments, and 1 are in use"));
+  EXPECT_THAT(more.error().message, HasSubstr("allows 1 segment, of which 1 is in use"));
 
   auto b = one.open("b", true);
   ASSERT_TRUE(b && one.create(b->grant) && one.create(b->grant));
@@ -312,7 +312,7 @@ TEST_F(BrokerTest, QuotasAreToldWithNumbers) {
   ASSERT_TRUE(one.open("c", false));
   auto sessions = two.open("c", false);
   EXPECT_EQ(sessions.error().code, Code::quota);
-  EXPECT_THAT(sessions.error().message, HasSubstr("allows 1 sessions"));
+  EXPECT_THAT(sessions.error().message, HasSubstr("allows 1 session"));
 
   auto d = one.open("d", true);
   ASSERT_TRUE(d);
