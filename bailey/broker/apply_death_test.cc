@@ -63,7 +63,8 @@ TEST_F(DeathTest, ARevocationThatABrokerCommittedAndDidNotSeeThroughIsSeenThroug
   {
     State state = std::move(*State::open(socket_ + ".state/state.db", false));
     ASSERT_TRUE(state.set_meta("policy", policy(grant_toml("a", "*", "rw") + grant_toml("b", "*", "rw"))));
-    for (Region& region : *state.regions()) {
+    std::vector<Region> regions = std::move(*state.regions());
+    for (Region& region : regions) {
       region.disowned = region.name == "carts";
       ASSERT_TRUE(state.save(region));
     }

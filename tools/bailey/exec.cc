@@ -7,6 +7,7 @@ namespace bailey::tools {
 
 void add_exec(CLI::App& app, int& status) {
   auto arguments = std::make_shared<std::vector<std::string>>();
+  auto strict = std::make_shared<bool>(false);
   CLI::App* command = app.add_subcommand(
       "exec",
       "Begins a program whose own code, hijacked or not, can't get around protection keys, as far as the "
@@ -27,12 +28,12 @@ void add_exec(CLI::App& app, int& status) {
       "Example:\n"
       "  bailey exec --strict -- ./server --port 6379\n"
       "  LD_PRELOAD=/usr/lib/plugin.so bailey exec --strict -- ./server");
-  command->add_flag("--strict", "hold the program to this")->required();
+  command->add_flag("--strict", *strict, "hold the program to this")->required();
   command->add_option("PROGRAM", *arguments, "the program, found in PATH, and its arguments")
       ->required()
       ->type_name("ARG...");
   command->positionals_at_end();
-  on_run(command, status, [arguments] {
+  on_run(command, status, [arguments, strict] {
     told(guard::exec_strictly(*arguments));
     return guard::exit_not_begun;
   });
