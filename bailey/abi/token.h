@@ -22,10 +22,10 @@
 #define BAILEY_TOKEN_CAVEATS_MAX 8u
 #define BAILEY_TOKEN_TAG_BYTES 32u
 
-/* Who verifies it, and with which key. */
-#define BAILEY_TOKEN_AUDIENCE_BROKER 1u  /* carried from principal to principal; number and generation are 0 \
-                                          */
-#define BAILEY_TOKEN_AUDIENCE_SESSION 2u /* of one open region of one session */
+/* Who verifies it, and with which key. One for the broker is carried from principal to principal; its number
+ * and generation are 0. One for a session is of one open region of it. */
+#define BAILEY_TOKEN_AUDIENCE_BROKER 1u
+#define BAILEY_TOKEN_AUDIENCE_SESSION 2u
 
 #define BAILEY_TOKEN_RIGHTS_READ 1u
 #define BAILEY_TOKEN_RIGHTS_WRITE 2u /* reading included */
@@ -54,11 +54,13 @@ struct bailey_token_caveat {
 };
 BAILEY_STATIC_ASSERT(sizeof(struct bailey_token_caveat) == 2, "the head of a caveat has no padding");
 
-#define BAILEY_TOKEN_CAVEAT_RANGE 1u  /* offset, length: 8 bytes each; length not 0, the sum within 64 bits \
-                                       */
-#define BAILEY_TOKEN_CAVEAT_PREFIX 2u /* 1..255 bytes that keys begin with */
-#define BAILEY_TOKEN_CAVEAT_RIGHTS 3u /* 1 byte */
-#define BAILEY_TOKEN_CAVEAT_EXPIRY 4u /* 8 bytes: seconds since 1970 when it holds no more; not 0 */
-#define BAILEY_TOKEN_CAVEAT_HOLDER 5u /* 1..63 bytes of a-z 0-9 -: a principal of the policy */
+/* Range: offset, length, 8 bytes each; the length is not 0, the sum within 64 bits. Prefix: 1..255 bytes that
+ * keys begin with. Rights: 1 byte. Expiry: 8 bytes, seconds since 1970 when it holds no more, not 0. Holder:
+ * 1..63 bytes of a-z 0-9 -, a principal of the policy. */
+#define BAILEY_TOKEN_CAVEAT_RANGE 1u
+#define BAILEY_TOKEN_CAVEAT_PREFIX 2u
+#define BAILEY_TOKEN_CAVEAT_RIGHTS 3u
+#define BAILEY_TOKEN_CAVEAT_EXPIRY 4u
+#define BAILEY_TOKEN_CAVEAT_HOLDER 5u
 
 #endif /* BAILEY_ABI_TOKEN_H */

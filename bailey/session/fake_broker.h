@@ -88,8 +88,10 @@ class FakeBroker {
       // A client that has hung up is what some tests are about.
       static_cast<void>(connection.send(as_bytes(payload), monotonic_ns() + 5'000'000'000, fds));
     }
-    protocol::Opened opened(bool writable) {
+    // `of`: tells the region from those of other brokers.
+    protocol::Opened opened(bool writable, std::uint8_t of = 0) {
       protocol::Opened answer;
+      answer.region[0] = of;
       answer.kind = "table";
       answer.number = 1;
       answer.mode = static_cast<std::uint8_t>(geometry.mode);
@@ -110,6 +112,7 @@ class FakeBroker {
       head.number = session_number;
       head.generation = grant_value;
       head.pool = pool;
+      head.region = answer.region;
       head.access = writable ? Access::read_write : Access::read_only;
       head.bearer = true;
       answer.token_key = filled_key();

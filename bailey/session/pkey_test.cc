@@ -23,8 +23,7 @@ FakeBroker::Script guarded(std::uint8_t number) {
   return [number](World& world, const protocol::Request& request) {
     auto* open = std::get_if<protocol::OpenRegion>(&request.body);
     if (open == nullptr) return false;
-    auto answer = world.opened(open->writable);
-    answer.region[0] = number;
+    auto answer = world.opened(open->writable, number);
     answer.protect = {"process", "pkey"};
     std::vector<int> files = {world.index.fd.get()};
     if (open->writable) {
