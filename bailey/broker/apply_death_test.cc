@@ -1,4 +1,8 @@
 // What happens to who had it when a policy takes something away, and when the policy is read again.
+#include <poll.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
 #include <cstdlib>
 
 #include "bailey/broker/death_test.h"
@@ -59,12 +63,18 @@ TEST_F(DeathTest, ARevocationThatABrokerCommittedAndDidNotSeeThroughIsSeenThroug
   ASSERT_TRUE(r && w);
   std::uint64_t generation = client().status()->at("regions")[1]["index_generation"];
   keeper_->kill(SIGSTOP);
+  Fd process(static_cast<int>(::syscall(SYS_pidfd_open, broker_, 0)));
   ::kill(broker_, SIGKILL);
+  pollfd dead{process.get(), POLLIN, 0};
+  ASSERT_EQ(::poll(&dead, 1, 10'000), 1);
   {
-    State state = std::move(*State::open(socket_ + ".state/state.db", false));
+    auto opened = State::open(socket_ + ".state/state.db", false);
+    ASSERT_TRUE(opened) << opened.error().to_string();
+    State& state = *opened;
     ASSERT_TRUE(state.set_meta("policy", policy(grant_toml("a", "*", "rw") + grant_toml("b", "*", "rw"))));
-    std::vector<Region> regions = std::move(*state.regions());
-    for (Region& region : regions) {
+    auto regions = state.regions();
+    ASSERT_TRUE(regions) << regions.error().to_string();
+    for (Region& region : *regions) {
       region.disowned = region.name == "carts";
       ASSERT_TRUE(state.save(region));
     }

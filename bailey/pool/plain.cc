@@ -29,18 +29,26 @@ struct Header {
   Word grant;       // one for all; grows with every retired segment and with revocation
   Word revoked;
   Word leaves;  // how often all writers were told to leave their segments
+  Word uses;    // segments that were ever created
 };
 
-// A segment slot's entry: state (8 bits) | desk (8) | run (16) | writer (32). A segment larger than one slot
-// has its entry at the first and `claimed` ones behind it.
+// A segment slot's entry: state (2 bits) | desk (1) | use (13) | run (16) | writer (32). A segment larger
+// than one slot has its entry at the first and `claimed` ones behind it. The use tells a segment from those
+// that had its number before, also from one of the same writer: whoever is slow to give back an old one would
+// else give back what lives. (It comes again after 8,192 segments.)
 enum State : Word { free_slot = 0, claimed = 1, open = 2, frozen = 3 };
-constexpr Word entry(State state, bool desk, Word run, Word writer) {
-  return Word{state} << 56 | Word{desk} << 48 | run << 32 | writer;
+constexpr Word use_bits = 13;
+constexpr Word entry(State state, bool desk, Word use, Word run, Word writer) {
+  return Word{state} << 62 | Word{desk} << 61 | (use & ((Word{1} << use_bits) - 1)) << 48 | run << 32 |
+         writer;
 }
-constexpr State state_of(Word value) { return static_cast<State>(value >> 56); }
-constexpr bool desk_of(Word value) { return (value >> 48 & 1) != 0; }
+constexpr State state_of(Word value) { return static_cast<State>(value >> 62); }
+constexpr bool desk_of(Word value) { return (value >> 61 & 1) != 0; }
 constexpr Word run_of(Word value) { return value >> 32 & 0xffff; }
 constexpr std::uint32_t writer_of(Word value) { return static_cast<std::uint32_t>(value); }
+// What stays the same while a segment lives: use, run and writer.
+constexpr Word identity_of(Word value) { return value & ((Word{1} << 61) - 1); }
+constexpr Word frozen_form(Word value) { return identity_of(value) | Word{frozen} << 62; }
 
 struct Layout {
   std::byte* base;
@@ -57,7 +65,7 @@ void freeze(const Layout& layout, std::uint32_t writer) {
   for (Word slot = 0; slot < layout.header()->segments_max; ++slot) {
     Word value = load_acquire(layout.entry(slot));
     if (writer_of(value) == writer && state_of(value) == open)
-      store_release(layout.entry(slot), entry(frozen, false, run_of(value), writer));
+      store_release(layout.entry(slot), frozen_form(value));
   }
   __atomic_fetch_add(&layout.header()->membership, 1, __ATOMIC_SEQ_CST);
 }
@@ -71,7 +79,7 @@ class PlainBacking : public Backing {
     if (id == 0 || id > layout_.header()->segments_max) return fail(Code::not_found);
     Word value = load_acquire(layout_.entry(id - 1));
     if (state_of(value) == free_slot || state_of(value) == claimed) return fail(Code::not_found);
-    known_[id] = writer_of(value);
+    known_[id] = identity_of(value);
     return layout_.extent(id - 1, run_of(value));
   }
   void unmap(SegmentId id, const Extent&) override { known_.erase(id); }
@@ -93,9 +101,11 @@ class PlainBacking : public Backing {
       }
       Extent extent = layout_.extent(slot, run);
       forget(extent);
-      store_release(layout_.entry(slot), pool::entry(open, !has_desk_, run, writer_));
+      const Word use = __atomic_fetch_add(&header->uses, 1, __ATOMIC_RELAXED);
+      const Word value = pool::entry(open, !has_desk_, use, run, writer_);
+      store_release(layout_.entry(slot), value);
       has_desk_ = true;
-      known_[static_cast<SegmentId>(slot + 1)] = writer_;
+      known_[static_cast<SegmentId>(slot + 1)] = identity_of(value);
       __atomic_fetch_add(&header->membership, 1, __ATOMIC_SEQ_CST);
       return OwnSegment{static_cast<SegmentId>(slot + 1), extent};
     }
@@ -107,7 +117,7 @@ class PlainBacking : public Backing {
     Word value = load_acquire(layout_.entry(id - 1));
     Word run = run_of(value);
     auto known = known_.find(id);
-    if (known == known_.end() || known->second != writer_of(value)) return fail(Code::not_found);
+    if (known == known_.end() || known->second != identity_of(value)) return fail(Code::not_found);
     if (state_of(value) < open || !medium::cas(layout_.entry(id - 1), value, plain_claim()))
       return fail(Code::not_found);
     // Everybody forgets the mapping before the slots can have another shape.
@@ -159,7 +169,7 @@ class PlainBacking : public Backing {
   }
 
  private:
-  Word plain_claim() const { return pool::entry(claimed, false, 0, writer_); }
+  Word plain_claim() const { return pool::entry(claimed, false, 0, 0, writer_); }
 
   // A segment that is used again keeps its page words' counters: what a slow reader still holds of the old
   // use must not validate. The desk starts clean.
@@ -179,9 +189,8 @@ class PlainBacking : public Backing {
   std::uint32_t writer_;
   Word leaves_;  // that this view has heard of
   bool has_desk_ = false;
-  // Whose a segment was when it was mapped or created: writer ids are never used again, so they tell one use
-  // of a number from the next.
-  std::unordered_map<SegmentId, std::uint32_t> known_;
+  // What a segment was when it was mapped or created.
+  std::unordered_map<SegmentId, Word> known_;
 };
 
 std::uint64_t segments_offset(const PlainOptions& options, std::uint64_t segments) {
