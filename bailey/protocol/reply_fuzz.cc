@@ -25,7 +25,8 @@ struct WithinLimits {
   }
   bool operator()(const Opened& answer) const {
     return answer.number < 512 && answer.grant < 8192 && answer.mode <= 2 && answer.index_bytes > 0 &&
-           answer.index_bytes <= 1ull << 50 && answer.writer < 1u << 31 && answer.protect.size() <= 16;
+           answer.index_bytes <= 1ull << 50 && answer.writer < 1u << 31 && answer.protect.size() <= 16 &&
+           (*this)(TokenMinted{answer.token});
   }
   bool operator()(const Segments& answer) const {
     return answer.rows.size() <= 200 && fds_of(Segments(answer)) <= fds_max &&
@@ -46,6 +47,9 @@ struct WithinLimits {
   }
   bool operator()(const Writer& answer) const { return answer.writer >= 1 && answer.writer < 1u << 31; }
   bool operator()(const Text& answer) const { return answer.text.size() <= 60'000 && is_plain(answer.text); }
+  bool operator()(const TokenMinted& answer) const {
+    return !answer.token.empty() && answer.token.size() <= 512;
+  }
   bool operator()(const Challenge&) const { return true; }
   bool operator()(const IndexReady&) const { return true; }
   bool operator()(const Done&) const { return true; }
