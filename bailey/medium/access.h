@@ -73,7 +73,7 @@ inline void copy_bytes(void* to, const void* from, std::size_t bytes) {
 // Which of the eight words of a line have `high` as their highest 16 bits: bit i for word i. Without a
 // branch, so that a processor goes on past it to the next lookup. Each word is looked at once, in no order: a
 // hint, whoever uses a word loads it again.
-inline unsigned words_with_high_16(const Word* line, std::uint16_t high) {
+[[gnu::always_inline]] inline unsigned words_with_high_16(const Word* line, std::uint16_t high) {
 #ifndef BAILEY_COPIES_ARE_WATCHED
   // Loaded in assembler for the same reason as in copy_bytes; each aligned word of 8 bytes is loaded whole.
   auto pair = [line](int at) {

@@ -117,7 +117,8 @@ class Walk {
 // carries the tag throughout is returned.
 class Candidates {
  public:
-  Candidates(const Index& index, const Home& home)
+  // Inlined by force, as each operation is one straight function: see write_at_once.h.
+  [[gnu::always_inline]] Candidates(const Index& index, const Home& home)
       : index_(index), bucket_(index.primary(home.bucket)), tag_(static_cast<std::uint16_t>(home.tag)) {
     look();
   }
@@ -137,7 +138,7 @@ class Candidates {
   bool corrupt() const { return corrupt_; }
 
  private:
-  void look() {
+  [[gnu::always_inline]] void look() {
     left_ = medium::words_with_high_16(bucket_->slots, tag_) & ((1u << BAILEY_BUCKET_SLOTS) - 1);
   }
   bool follow() {
