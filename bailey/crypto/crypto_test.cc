@@ -14,6 +14,7 @@
 #include "bailey/crypto/mac.h"
 #include "bailey/crypto/secret.h"
 #include "bailey/crypto/sign.h"
+#include "bailey/guard/test_support.h"
 
 namespace bailey::crypto {
 namespace {
@@ -188,29 +189,12 @@ TEST(Secret, WipeLeavesZeros) {
   EXPECT_EQ(text, std::string(text.size(), '\0'));
 }
 
-// The flags that the kernel keeps for the mapping at an address: "lo" is locked, "dd" not dumped.
-std::string mapping_flags(const void* address) {
-  std::ifstream maps("/proc/self/smaps");
-  std::string line;
-  bool within = false;
-  while (std::getline(maps, line)) {
-    unsigned long from = 0, to = 0;
-    if (std::sscanf(line.c_str(), "%lx-%lx", &from, &to) == 2) {
-      auto at = reinterpret_cast<unsigned long>(address);
-      within = from <= at && at < to;
-    } else if (within && line.starts_with("VmFlags:")) {
-      return line + " ";
-    }
-  }
-  return {};
-}
-
 // Sanitizers turn mlock() into nothing.
 bool locking_works() {
   static const bool works = [] {
     void* page = mmap(nullptr, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     return page != MAP_FAILED && mlock(page, 4096) == 0 &&
-           mapping_flags(page).find(" lo ") != std::string::npos;
+           guard::mapping_flags(page).find(" lo ") != std::string::npos;
   }();
   return works;
 }
@@ -219,7 +203,7 @@ TEST(Secret, IsLockedAndNotDumped) {
   if (!locking_works()) GTEST_SKIP() << "memory can't be locked here: a sanitizer, or no limit for it";
   auto secret = Secret::of_bytes(32);
   ASSERT_TRUE(secret);
-  std::string flags = mapping_flags(secret->span().data());
+  std::string flags = guard::mapping_flags(secret->span().data());
   EXPECT_NE(flags.find(" lo "), std::string::npos) << flags;
   EXPECT_NE(flags.find(" dd "), std::string::npos) << flags;
 }
