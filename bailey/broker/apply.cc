@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <filesystem>
 #include <set>
+#include <utility>
 
 #include "bailey/base/count.h"
 #include "bailey/base/log.h"
@@ -78,6 +79,17 @@ Result<Region> Broker::plan_region(const policy::Region& wanted) const {
   region.index_bytes = unit(region.geometry.index_bytes());
   region.segment_bytes = unit(std::clamp(round_up(wanted.bytes / segments_of_region, BAILEY_PAGE_BYTES),
                                          segment_bytes_min, segment_bytes_max));
+  if (wanted.has("encrypted")) {
+    region.cipher = wanted.cipher == policy::cipher_names().front() ? crypto::Cipher::aes_256_gcm
+                                                                    : crypto::Cipher::xchacha20_poly1305;
+    region.key_generation = 1;
+    if (!setup_.root_ends.empty())
+      return fail(Code::unsupported, By::broker,
+                  fmt::format("region {} is to be encrypted in a pool that outlives its broker, and {}",
+                              wanted.name, setup_.root_ends),
+                  "start the broker with --key FILE, a secret key outside of the pool's folder "
+                  "(bailey principal add makes one), and keep it: without it nothing of the region opens");
+  }
   if (!region.geometry.fits(region.index_bytes) || region.index_bytes + segment_bytes_min > region.bytes)
     return fail(
         Code::invalid_argument, By::broker,
@@ -143,30 +155,37 @@ Result<Broker::Applied> Broker::apply_text(const std::string& text, const std::s
     BAILEY_TRY(
         medium::room_for(setup_.place, bytes - given_back, promised_, "the policy's regions together"));
 
+  const std::string root = BAILEY_TRY(mark_of_root());
   const bool revokes = std::any_of(changes.changes.begin(), changes.changes.end(),
                                    [](const policy::Change& change) { return change.revokes; });
-  // Which regions somebody loses is committed with the policy: should this broker die before it has done what
-  // follows, the next one does it.
-  std::set<std::uint32_t> marked;
+  // Which regions somebody loses, and their new keys, is committed with the policy: should this broker die
+  // before it has done what follows, the next one does it.
+  std::set<std::uint32_t> marked, rekeyed;
   std::swap(policy_, wanted);
+  const policy::Policy& policy_before = wanted;
   Status committed = state_.commit([&]() -> Status {
     BAILEY_TRY(state_.set_meta("policy", text));
     BAILEY_TRY(state_.set_meta("policy file", file));
     BAILEY_TRY(state_.set_meta("policy folder", folder));
     BAILEY_TRY(state_.set_meta("policy lookups", found.dump()));
+    BAILEY_TRY(state_.set_meta("root", root));
     for (std::uint32_t gone : dropped) BAILEY_TRY(state_.erase_region(gone));
     for (const Region& region : added) BAILEY_TRY(state_.save(region));
     for (auto& [of, region] : regions_) {
-      if (region.disowned || dropped.contains(of) || !lost_holder(region, revokes)) continue;
-      region.disowned = true;
-      marked.insert(of);
-      BAILEY_TRY(state_.save(region));
+      if (dropped.contains(of)) continue;
+      const bool holder_lost = lost_holder(region, revokes);
+      if (holder_lost && !std::exchange(region.disowned, true)) marked.insert(of);
+      // Whoever had the right to read may have the key, whether or not it was given files.
+      if ((holder_lost || loses_reader(policy_before, policy_, region.name)) && count_key(region))
+        rekeyed.insert(of);
+      if (marked.contains(of) || rekeyed.contains(of)) BAILEY_TRY(state_.save(region));
     }
     return {};
   });
   if (!committed) {
     std::swap(policy_, wanted);
     for (std::uint32_t of : marked) regions_.at(of).disowned = false;
+    for (std::uint32_t of : rekeyed) uncount_key(regions_.at(of));
     return std::unexpected(std::move(committed).error());
   }
   last_region_ = number;
@@ -196,7 +215,10 @@ Result<Broker::Applied> Broker::apply_text(const std::string& text, const std::s
   for (auto& [grant, why] : lost)
     if (Open* open = open_of(grant)) revoke(*open, why);
   for (auto& [of, region] : regions_) {
-    if (lost_holder(region, revokes || tokens_ended)) renew(region);
+    if (rekeyed.contains(of) || lost_holder(region, revokes || tokens_ended)) {
+      renew_key(region);
+      renew(region);
+    }
     if (region.replacing) applied.renewed.insert(of);
   }
   // Also those of before: an answer that said that they are over may have been lost with the broker that gave

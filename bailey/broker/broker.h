@@ -13,7 +13,7 @@
 //     then.
 //
 // The methods are in the files named after what they are about: sessions.cc, regions.cc, indexes.cc,
-// segments.cc, grants.cc, tokens.cc, apply.cc, status.cc, files.cc, recover.cc.
+// segments.cc, grants.cc, region_keys.cc, tokens.cc, apply.cc, status.cc, files.cc, recover.cc.
 #pragma once
 
 #include <deque>
@@ -84,6 +84,9 @@ struct Setup {
   // Derived from that key: the secret that keys of regions and tokens are derived from. It never leaves the
   // broker.
   crypto::Secret* root = nullptr;
+  // Why that secret does not outlive the keeper, where the pool does; else empty. What is sealed under it
+  // would be lost.
+  std::string root_ends;
   medium::Allocator* allocator = nullptr;
   Fd* pool_lock = nullptr;
   Held* held = nullptr;
@@ -123,7 +126,11 @@ class Broker {
   Status watch_signals();
 
   // ---- sessions (sessions.cc)
-  struct Outgoing {
+  struct Outgoing {  // may hold a key
+    explicit Outgoing(std::string bytes) : payload(std::move(bytes)) {}
+    Outgoing(Outgoing&&) = default;
+    Outgoing& operator=(Outgoing&&) = default;
+    ~Outgoing() { crypto::wipe(std::as_writable_bytes(std::span(payload))); }
     std::string payload;
     std::vector<Fd> fds;
   };
@@ -198,7 +205,7 @@ class Broker {
   void writers_attended(std::uint32_t number);
   void index_replaced(std::uint32_t number, std::uint64_t generation, Result<Fd> file);
   void answer_held(Region& region, const Error* error);
-  Result<Outcome> opened_answer(const Open& open, const Region& region) const;
+  Result<Outcome> opened_answer(const Open& open, Region& region) const;
   std::vector<std::string> in_force(const Region& region) const;
 
   // ---- grants (grants.cc)
@@ -276,6 +283,18 @@ class Broker {
   Status apply_policy_file();
   Result<Region> plan_region(const policy::Region& wanted) const;
   void drop_region(std::uint32_t number, const std::string& why);
+
+  // ---- keys of encrypted regions (region_keys.cc)
+  Result<std::optional<protocol::RegionKey>> key_of(Region& region) const;
+  static bool count_key(Region& region);
+  static void uncount_key(Region& region);
+  void tell_of_key(Region& region);
+  void renew_key(Region& region);
+  Result<std::string> mark_of_root() const;
+  Status check_root();
+  static bool loses_reader(const policy::Policy& before, const policy::Policy& after,
+                           const std::string& region);
+  Reaction rotate_key(Session& session, std::uint64_t number, const protocol::RotateKey& request);
 
   // ---- telling (status.cc)
   nlohmann::json status_json(const Session* only) const;

@@ -120,6 +120,7 @@ Result<Outcome> Broker::attention(Open& open, Region& region) {
     attention.index_bytes = region.index_bytes;
     fds.push_back(open.next.file.get());
   }
+  attention.key = BAILEY_TRY(key_of(region));
   open.said = true;
   for (auto& [id, segment] : segments_)
     if (segment.state == SegmentState::retired && segment.pending.contains(open.grant)) {

@@ -21,6 +21,8 @@
 #include "bailey/broker/control_page.h"
 #include "bailey/broker/loop.h"
 #include "bailey/capability/token.h"
+#include "bailey/crypto/aead.h"
+#include "bailey/crypto/key_chain.h"
 #include "bailey/policy/decide.h"
 #include "bailey/protocol/messages.h"
 #include "bailey/table/table.h"
@@ -91,8 +93,13 @@ struct Region {
   std::uint32_t writer = 0;       // exclusive: 1 + grant of who writes; 0 is nobody
   // Somebody that lost the right to write or to read may still hold the index: it is to be replaced.
   bool disowned = false;
+  crypto::Cipher cipher = crypto::Cipher::aes_256_gcm;  // of an encrypted region
+  crypto::Generation key_generation = 0;                // of its key; 0: it is not encrypted
 
   // Not stored.
+  crypto::Secret key;  // of generation key_found
+  crypto::Generation key_found = 0;
+  bool key_untold = false;  // the generation is new, and nobody was told
   // Who was given files that are still written, whether or not their sessions live: descriptors and mappings
   // outlive those. Unknown after a restart, or where they are too many.
   std::vector<Holder> holders;

@@ -46,7 +46,7 @@ Status Broker::recover_regions() {
     last_region_ = std::max(last_region_ % (BAILEY_REGIONS_MAX - 1), region.number);
     regions_.emplace(region.number, std::move(region));
   }
-  return {};
+  return check_root();
 }
 
 Status Broker::recover_segments() {

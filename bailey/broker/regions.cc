@@ -174,7 +174,7 @@ void Broker::opened(std::uint32_t grant, std::uint64_t session_number, std::uint
   reply(session_number, request, std::move(answer));
 }
 
-Result<Outcome> Broker::opened_answer(const Open& open, const Region& region) const {
+Result<Outcome> Broker::opened_answer(const Open& open, Region& region) const {
   bool shared = region.geometry.mode == table::Mode::shared;
   protocol::Opened answer;
   answer.region = region.id;
@@ -194,6 +194,7 @@ Result<Outcome> Broker::opened_answer(const Open& open, const Region& region) co
   answer.size = region.bytes;
   answer.protect = in_force(region);
   BAILEY_TRY(give_token(open, region, answer));
+  answer.key = BAILEY_TRY(key_of(region));
   if (!open.writable)
     return Outcome{std::move(answer), {shared ? region.index.reader.get() : region.index.file.get()}};
   if (shared) return Outcome{std::move(answer), {region.index.file.get()}};

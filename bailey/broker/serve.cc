@@ -2,10 +2,13 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#include <algorithm>
+#include <filesystem>
 
 #include <cerrno>
 
@@ -67,6 +70,16 @@ Result<medium::Place> place_of(const policy::MediumSpec& spec) {
   return place;
 }
 
+// The key of a pool in files has to be kept, and elsewhere than what it keeps.
+std::string why_root_ends(const std::string& key_file, const std::string& folder) {
+  if (key_file.empty()) return "the broker has a key for its own life alone";
+  std::error_code ignored;
+  const auto key = std::filesystem::weakly_canonical(key_file, ignored);
+  const auto pool = std::filesystem::weakly_canonical(folder, ignored);
+  const auto [end, rest] = std::mismatch(pool.begin(), pool.end(), key.begin(), key.end());
+  return end == pool.end() ? "the broker's key lies in the pool's own folder" : std::string();
+}
+
 }  // namespace
 
 Status serve_until_stopped(const ServeOptions& options) {
@@ -89,6 +102,7 @@ Status serve_until_stopped(const ServeOptions& options) {
   setup.durable = setup.place.kind == medium::Kind::file;
   std::string folder = setup.durable ? setup.place.folder : path + ".state";
   BAILEY_TRY(own_folder(folder));
+  const std::string root_ends = setup.durable ? why_root_ends(options.key_file, folder) : std::string();
   Fd lock(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
   if (!lock || !lock_file(lock.get()))
     return fail(Code::busy, By::broker, fmt::format("another broker serves the pool in {}", folder),
@@ -106,6 +120,7 @@ Status serve_until_stopped(const ServeOptions& options) {
   setup.control = &control;
   setup.key = &key;
   setup.root = &root;
+  setup.root_ends = root_ends;
   setup.allocator = &allocator;
   setup.pool_lock = &lock;
 

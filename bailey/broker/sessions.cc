@@ -172,6 +172,7 @@ Reaction Broker::react(Session& session, std::uint64_t number, protocol::Body& b
     Reaction operator()(const protocol::MintToken& r) { return broker.mint_token(session, r); }
     Reaction operator()(const protocol::RevokeToken& r) { return broker.revoke_token(session, number, r); }
     Reaction operator()(const protocol::VerifyToken& r) { return broker.verify_token(session, r); }
+    Reaction operator()(const protocol::RotateKey& r) { return broker.rotate_key(session, number, r); }
     static Reaction twice() {
       return fail(Code::invalid_argument, By::broker, "the session has shown who it is already");
     }
@@ -201,7 +202,7 @@ void Broker::send(Peer& peer, std::uint64_t number, protocol::Answer answer, std
     payload = protocol::encode(protocol::Reply{number, std::move(payload).error()});
     BAILEY_ASSERT(payload);
   }
-  Outgoing outgoing{std::move(*payload), {}};
+  Outgoing outgoing(std::move(*payload));
   // Descriptors under way count against the broker's user, whoever leaves them there.
   if (!fds.empty()) {
     int untaken = 0;

@@ -14,7 +14,8 @@ CREATE TABLE IF NOT EXISTS meta(name TEXT PRIMARY KEY, value BLOB NOT NULL) WITH
 CREATE TABLE IF NOT EXISTS regions(number INTEGER PRIMARY KEY, id BLOB NOT NULL, name TEXT NOT NULL UNIQUE,
   kind BLOB NOT NULL, bytes INTEGER NOT NULL, mode INTEGER NOT NULL, seed INTEGER NOT NULL, buckets INTEGER NOT NULL,
   overflow INTEGER NOT NULL, index_bytes INTEGER NOT NULL, segment_bytes INTEGER NOT NULL,
-  generation INTEGER NOT NULL, generations INTEGER NOT NULL, writer INTEGER NOT NULL, disowned INTEGER NOT NULL);
+  generation INTEGER NOT NULL, generations INTEGER NOT NULL, writer INTEGER NOT NULL, disowned INTEGER NOT NULL,
+  cipher INTEGER NOT NULL, key_generation INTEGER NOT NULL);
 CREATE TABLE IF NOT EXISTS segments(id INTEGER PRIMARY KEY, region INTEGER NOT NULL, grant_ INTEGER NOT NULL,
   writer INTEGER NOT NULL, bytes INTEGER NOT NULL, state INTEGER NOT NULL, pending BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS sessions(number INTEGER PRIMARY KEY, secret BLOB NOT NULL, pid INTEGER NOT NULL,
@@ -183,13 +184,14 @@ Status State::set_meta(std::string_view name, std::string_view value) {
 }
 
 Status State::save(const Region& region) {
-  Statement statement(*this,
-                      "INSERT OR REPLACE INTO regions VALUES(?,?,CAST(? AS TEXT),?,?,?,?,?,?,?,?,?,?,?,?)");
+  Statement statement(
+      *this, "INSERT OR REPLACE INTO regions VALUES(?,?,CAST(? AS TEXT),?,?,?,?,?,?,?,?,?,?,?,?,?,?)");
   statement << region.number << bytes_of(region.id) << region.name << region.kind << region.bytes
             << static_cast<std::uint64_t>(region.geometry.mode) << region.geometry.hash_seed
             << region.geometry.buckets << region.geometry.overflow_buckets << region.index_bytes
             << region.segment_bytes << region.index.generation << region.generations << region.writer
-            << std::uint64_t{region.disowned};
+            << std::uint64_t{region.disowned} << static_cast<std::uint64_t>(region.cipher)
+            << region.key_generation;
   return statement.done();
 }
 
@@ -257,13 +259,15 @@ Result<std::vector<Region>> State::regions() {
   Statement rows(*this, "SELECT * FROM regions ORDER BY number");
   while (BAILEY_TRY(rows.step())) {
     Region region;
-    std::uint8_t mode = 0;
+    std::uint8_t mode = 0, cipher = 0;
     rows >> region.number >> region.id >> region.name >> region.kind >> region.bytes >> mode >>
         region.geometry.hash_seed >> region.geometry.buckets >> region.geometry.overflow_buckets >>
         region.index_bytes >> region.segment_bytes >> region.index.generation >> region.generations >>
-        region.writer >> region.disowned;
+        region.writer >> region.disowned >> cipher >> region.key_generation;
     region.geometry.mode = static_cast<table::Mode>(mode);
-    if (!rows.whole() || region.number >= BAILEY_REGIONS_MAX || (mode != 1 && mode != 2) ||
+    region.cipher = static_cast<crypto::Cipher>(cipher);
+    if (!rows.whole() || region.number >= BAILEY_REGIONS_MAX || (mode != 1 && mode != 2) || cipher < 1 ||
+        cipher > crypto::cipher_max || region.key_generation > crypto::generations_max ||
         !region.geometry.fits(region.index_bytes))
       return damaged("regions");
     found.push_back(std::move(region));

@@ -84,6 +84,7 @@ json Broker::status_json(const Session* only) const {
          {"bytes", usage_of_region(region).bytes},
          {"index_bytes", region.index_bytes},
          {"index_generation", region.index.generation},
+         {"key_generation", region.key_generation},
          {"segment_bytes", region.segment_bytes},
          {"segments_open", segments[SegmentState::open] + segments[SegmentState::mapping]},
          {"segments_frozen", segments[SegmentState::frozen]},

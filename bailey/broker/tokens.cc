@@ -225,20 +225,20 @@ std::set<std::uint32_t> Broker::end_tokens(std::optional<Id> revoked) {
     regions.insert(token.region);
   }
   if (ending.empty()) return regions;
-  std::set<std::uint32_t> renewed;
+  std::set<std::uint32_t> renewed, rekeyed;
   Status committed = state_.commit([&]() -> Status {
     for (const Id& id : ending) BAILEY_TRY(state_.erase_token(id));
     for (std::uint32_t number : regions) {
       Region* region = region_of(number);
-      if (region == nullptr || region->disowned) continue;
+      if (region == nullptr) continue;
       bool held =
           !region->holders_known ||
           std::any_of(region->holders.begin(), region->holders.end(), [&](const Holder& holder) {
             return holder.token && std::find(ending.begin(), ending.end(), *holder.token) != ending.end();
           });
       if (!held) continue;
-      region->disowned = true;
-      renewed.insert(number);
+      if (!std::exchange(region->disowned, true)) renewed.insert(number);
+      if (count_key(*region)) rekeyed.insert(number);
       BAILEY_TRY(state_.save(*region));
     }
     return {};
@@ -246,6 +246,7 @@ std::set<std::uint32_t> Broker::end_tokens(std::optional<Id> revoked) {
   if (!committed) {
     log::error("broker", "the end of a token stays out of the state: {}", committed.error().to_string());
     for (std::uint32_t number : renewed) region_of(number)->disowned = false;
+    for (std::uint32_t number : rekeyed) uncount_key(*region_of(number));
   }
   for (const Id& id : ending) tokens_.erase(id);
   return regions;
@@ -258,7 +259,10 @@ void Broker::after_tokens_ended(const std::set<std::uint32_t>& regions) {
   for (std::uint32_t grant : over)
     if (Open* open = open_of(grant)) revoke(*open, ended_text(*open->token));
   for (auto& [number, region] : regions_)
-    if (lost_holder(region, regions.contains(number))) renew(region);
+    if (lost_holder(region, regions.contains(number))) {
+      renew_key(region);
+      renew(region);
+    }
   wake_at_next_expiry();
 }
 

@@ -120,6 +120,23 @@ INSTANTIATE_TEST_SUITE_P(
                }}),
     [](const auto& at) { return at.param.name; });
 
+TEST(Check, AnEncryptedTableIsOpenedRecordByRecord) {
+  SmallTable table(table::Mode::exclusive, true);
+  for (const char* key : {"one", "two", "three"}) ASSERT_TRUE(table.writer->put(key, "value"));
+  Report sound = table.check();
+  EXPECT_TRUE(sound.sound()) << sound.to_string();
+  EXPECT_EQ(sound.records, 3u);
+  EXPECT_EQ(sound.key_bytes, 11u);
+  EXPECT_TRUE(sound.findings.empty()) << sound.to_string();
+  table.record_of("two")[BAILEY_RECORD_HEADER_BYTES + BAILEY_SEALED_HEADER_BYTES] ^= std::byte{1};
+  Report damaged = table.check();
+  ASSERT_FALSE(damaged.sound());
+  EXPECT_THAT(damaged.findings[0].problem, HasSubstr("does not open"));
+  EXPECT_EQ(damaged.findings[0].count, 1u);
+  reinterpret_cast<std::uint64_t*>(table.record_of("one"))[1] &= ~std::uint64_t{0xffff};
+  EXPECT_THAT(table.check().to_string(), HasSubstr("is not sealed"));
+}
+
 // What a death leaves is told, and is not damage.
 TEST(Check, LeftoversOfADeathAreNotes) {
   SmallTable table;

@@ -39,6 +39,21 @@ TEST(Inspect, TheDumpIsTheOneInFormatsMd) {
                                                                     << dump;
 }
 
+// The same of an encrypted table, with its key and without.
+TEST(Inspect, TheDumpOfASealedRecordIsTheOneInFormatsMd) {
+  SmallTable table(table::Mode::exclusive, true);
+  EXPECT_TRUE(table.writer->put("colour", "dark green"));
+  std::string dump = table.kind.inspect(*table.reader, table.geometry, {.contents = true}).value();
+  dump = dump.substr(dump.find(" bucket"));
+  std::string page = read(BAILEY_SOURCE_DIR "/docs/formats.md");
+  EXPECT_NE(page.find("```\n" + dump + "```\n"), std::string::npos) << "docs/formats.md lacks this dump:\n"
+                                                                    << dump;
+  table.reader->set_sealer(nullptr);
+  dump = table.kind.inspect(*table.reader, table.geometry, {.contents = true}).value();
+  EXPECT_THAT(dump, Not(HasSubstr("green")));
+  EXPECT_THAT(dump, HasSubstr("sealed under generation 1"));
+}
+
 TEST(Inspect, ContentsAreLeftOutUnlessAskedFor) {
   SmallTable table;
   ASSERT_TRUE(table.writer->put("secret key", "secret value"));

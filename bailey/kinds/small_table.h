@@ -10,20 +10,28 @@
 #include "bailey/base/fd.h"
 #include "bailey/kinds/kinds.h"
 #include "bailey/pool/plain.h"
-#include "bailey/table/home.h"
-#include "bailey/table/record.h"
+#include "bailey/pool/test_sealer.h"
+#include "bailey/table/sealed.h"
 
 namespace bailey::kinds {
 
 struct SmallTable {
-  explicit SmallTable(table::Mode mode = table::Mode::exclusive) : kind(*find("table")) {
+  explicit SmallTable(table::Mode mode = table::Mode::exclusive, bool encrypted = false)
+      : kind(*find("table")) {
     geometry = {mode, 42, 4, 4};
     pool::PlainOptions options{geometry.index_bytes(), 4 * BAILEY_PAGE_BYTES, mode == table::Mode::shared};
     memory = Mapping::anonymous(pool::PlainPool::bytes_for(options, 2)).value();
     plain = pool::PlainPool::format(memory.span(), options).value();
     kind.format(plain->index(), geometry);
-    writer = table::Table::open(plain->view(true).value(), geometry).value();
+    auto writing = plain->view(true).value();
     reader = plain->view(false).value();
+    if (encrypted) {
+      // The same on every machine.
+      const pool::TestKeys keys{.cipher = crypto::Cipher::xchacha20_poly1305};
+      writing->set_sealer(keys.sealer());
+      reader->set_sealer(keys.sealer());
+    }
+    writer = table::Table::open(std::move(writing), geometry).value();
   }
 
   bailey_bucket* bucket(std::uint64_t number) {
@@ -34,14 +42,14 @@ struct SmallTable {
   }
   // The slot of a key that was put.
   std::uint64_t* slot_of(std::string_view key) {
-    table::Home home = table::home_of(key, geometry);
+    table::Home home = table::home_in(*reader, key, geometry);
     for (std::uint64_t& slot : bucket(home.bucket)->slots)
       if (table::tag_of(slot) == home.tag) return &slot;
     return nullptr;
   }
   // An empty slot of the same bucket.
   std::uint64_t* empty_slot_beside(std::string_view key) {
-    for (std::uint64_t& slot : bucket(table::home_of(key, geometry).bucket)->slots)
+    for (std::uint64_t& slot : bucket(table::home_in(*reader, key, geometry).bucket)->slots)
       if (slot == 0) return &slot;
     return nullptr;
   }

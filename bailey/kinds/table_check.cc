@@ -13,8 +13,7 @@
 #include "bailey/abi/control.h"
 #include "bailey/kinds/table_kind.h"
 #include "bailey/pool/passage.h"
-#include "bailey/table/home.h"
-#include "bailey/table/record.h"
+#include "bailey/table/examine.h"
 
 namespace bailey::kinds {
 namespace {
@@ -64,6 +63,7 @@ class TableCheck {
   Status chain(std::uint64_t bucket);
   Status slot(const Where& where, const Word* at, std::vector<Key>& keys);
   Result<Read> read(const Word* at, Word seen);
+  Result<Read> read_sealed(const table::Block& block, Word word, Word lengths, const Word* at, Word seen);
   Status segments();
   void claims();
   void finish();
@@ -179,7 +179,7 @@ Status TableCheck::slot(const Where& where, const Word* at, std::vector<Key>& ke
       damage(read.problem, now.to_string());
       return {};
     }
-    table::Home home = table::home_of(read.key, geometry_);
+    table::Home home = table::home_in(view_, read.key, geometry_);
     if (home.bucket != now.bucket || home.tag != table::tag_of(now.slot)) {
       damage("a record in a place where its key is never looked for", now.to_string());
       return {};
@@ -219,7 +219,9 @@ Result<TableCheck::Read> TableCheck::read(const Word* at, Word seen) {
   }
   Word word = load_acquire(block.word());
   if (table::busy(word)) return changed_or("a slot leads to a record that is free or half written");
-  auto lengths = table::check_lengths(load_relaxed(block.lengths()), block.bytes);
+  const Word raw = load_relaxed(block.lengths());
+  if (view_.sealer() != nullptr) return read_sealed(block, word, raw, at, seen);
+  auto lengths = table::check_lengths(raw, block.bytes);
   if (!lengths) return changed_or("a record is longer than its block");
   Read read;
   read.key.resize(lengths->key);
@@ -227,6 +229,41 @@ Result<TableCheck::Read> TableCheck::read(const Word* at, Word seen) {
   read.value_bytes = lengths->value;
   read.version = table::version_of(word);
   read.seen = table::still(at, seen, block, word) ? table::Seen::match : table::Seen::changed;
+  return read;
+}
+
+// Of an encrypted table: the whole record is opened.
+Result<TableCheck::Read> TableCheck::read_sealed(const table::Block& block, Word word, Word lengths,
+                                                 const Word* at, Word seen) {
+  Read read;
+  if (!table::check_sealed_lengths(lengths, block.bytes)) {
+    read.problem = table::generation_of(lengths) == 0 ? "a record of an encrypted table is not sealed"
+                                                      : "a record is longer than its block";
+    if (!table::still(at, seen, block, word)) read.seen = table::Seen::changed;
+    return read;
+  }
+  table::SealedCopy copy(*view_.sealer(), block.record, word, lengths);
+  if (!table::still(at, seen, block, word)) {
+    read.seen = table::Seen::changed;
+    return read;
+  }
+  Error failure;
+  read.seen = copy.open(view_, failure);
+  if (read.seen == table::Seen::unheard) {
+    BAILEY_TRY(view_.attend());
+    index_ = table::Index(view_.index(), geometry_);
+    read.seen = table::Seen::changed;
+    return read;
+  }
+  if (read.seen != table::Seen::match) {
+    if (failure.code != Code::corrupt) return std::unexpected(std::move(failure));
+    read.seen = table::Seen::forged;
+    read.problem = "a record does not open under the region's key, or is older than one seen before";
+    return read;
+  }
+  read.key = copy.key_text();
+  read.value_bytes = copy.head.value_bytes();
+  read.version = table::version_of(word);
   return read;
 }
 
@@ -283,11 +320,12 @@ void TableCheck::finish() {
   for (auto grade : {Finding::Grade::damage, Finding::Grade::note})
     for (auto& [problem, finding] : findings_)
       if (finding.grade == grade) report_.findings.push_back(finding);
-  report_.findings.push_back(
-      {Finding::Grade::note,
-       "records carry no checksum: whether a value is what its writer meant is not checked",
-       0,
-       {}});
+  if (view_.sealer() == nullptr)
+    report_.findings.push_back(
+        {Finding::Grade::note,
+         "records carry no checksum: whether a value is what its writer meant is not checked",
+         0,
+         {}});
 }
 
 }  // namespace

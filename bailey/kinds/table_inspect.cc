@@ -11,8 +11,8 @@
 #include "bailey/base/count.h"
 #include "bailey/kinds/table_kind.h"
 #include "bailey/pool/passage.h"
+#include "bailey/table/examine.h"
 #include "bailey/table/index.h"
-#include "bailey/table/record.h"
 
 namespace bailey::kinds {
 namespace {
@@ -74,6 +74,7 @@ class Dump {
   void desk(const pool::Extent& extent);
   void page(const pool::Extent& extent, std::uint32_t number, Word page_word);
   void record(const pool::Extent& extent, std::uint64_t offset, std::uint64_t block_bytes);
+  void sealed_record(const std::byte* base, std::uint64_t offset, std::uint64_t block_bytes);
   static std::string slot_text(Word slot);
 
   pool::View& view_;
@@ -218,6 +219,7 @@ void Dump::record(const pool::Extent& extent, std::uint64_t offset, std::uint64_
   if (table::busy(head)) return;  // free blocks are not shown: most blocks of a new page are
   std::uint64_t version = table::version_of(head);
   field(base, offset, 8, "record", fmt::format("version {}:{}", version >> 32, version & 0xffff'ffff));
+  if (table::generation_of(word(base, offset + 8)) != 0) return sealed_record(base, offset, block_bytes);
   auto lengths = table::check_lengths(word(base, offset + 8), block_bytes);
   field(base, offset + 8, 8, "lengths",
         lengths
@@ -232,6 +234,33 @@ void Dump::record(const pool::Extent& extent, std::uint64_t offset, std::uint64_
   medium::copy_out(value.data(), base + value_at, value.size());
   if (!key.empty()) field(base, key_at, std::min(key.size(), bytes_a_line), "key", printable(key));
   if (!value.empty()) field(base, value_at, std::min(value.size(), bytes_a_line), "value", printable(value));
+}
+
+// With the region's key and where contents are asked for, what is in it too.
+void Dump::sealed_record(const std::byte* base, std::uint64_t offset, std::uint64_t block_bytes) {
+  const Word raw = word(base, offset + 8);
+  auto lengths = table::check_sealed_lengths(raw, block_bytes);
+  field(base, offset + 8, 8, "lengths",
+        lengths ? fmt::format("key {} bytes, value {} bytes, sealed under generation {}", lengths->key,
+                              lengths->value, table::generation_of(raw))
+                : std::string("longer than its block"));
+  if (!lengths) return;
+  std::uint64_t at = offset + BAILEY_RECORD_HEADER_BYTES;
+  for (std::string_view what : {"hash of the key", "", "tag of the value", "", "tag of the key", ""}) {
+    field(base, at, 8, what, "");
+    at += 8;
+  }
+  std::string value = "sealed", key = "sealed";
+  if (view_.sealer() != nullptr && options_.contents) {
+    table::SealedCopy copy(*view_.sealer(), base + offset, word(base, offset), raw);
+    Error failure;
+    const bool open = copy.open(view_, failure) == table::Seen::match;
+    value = open ? printable(copy.value_text()) : "does not open";
+    key = open ? printable(copy.key_text()) : "does not open";
+  }
+  if (lengths->value != 0) field(base, at, std::min(lengths->value, bytes_a_line), "value", value);
+  at += medium::padded(lengths->value);
+  if (lengths->key != 0) field(base, at, std::min(lengths->key, bytes_a_line), "key", key);
 }
 
 }  // namespace

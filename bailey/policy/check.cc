@@ -20,7 +20,8 @@ const std::string top_keys[] = {"pool", "broker", "principal", "region", "grant"
 const std::string pool_keys[] = {"name", "medium"};
 const std::string broker_keys[] = {"admins"};
 const std::string principal_keys[] = {"identity"};
-const std::string region_keys[] = {"kind", "size", "mode", "records", "quota", "protect"};
+const std::string region_keys[] = {"kind",  "size",    "mode",   "records",
+                                   "quota", "protect", "cipher", "readers_may_forge"};
 const std::string grant_keys[] = {"principal",           "region", "rights", "sessions", "segments",
                                   "requests_per_second", "bytes"};
 const std::string mode_names[] = {"exclusive", "shared"};
@@ -224,6 +225,7 @@ class Checker {
         made.quota_bytes = quota->value;
     }
     protections(made, keys);
+    encryption(made, keys);
     return made;
   }
 
@@ -286,6 +288,20 @@ class Checker {
                      [](const Protection& p) { return p.in_force; }))
       out_.error(at, fmt::format("nothing of \"protect\" in {} is enforced here", keys.where()),
                  "add \"process\", or say \"none\" if nothing is to be protected");
+  }
+
+  void encryption(Region& made, const TableReader& keys) {
+    const bool encrypted = made.has("encrypted");
+    if (auto cipher = keys.choice("cipher", cipher_names())) {
+      if (encrypted)
+        made.cipher = cipher_names()[*cipher];
+      else
+        out_.error(keys.at(), fmt::format("\"cipher\" in {}, which is not encrypted", keys.where()),
+                   "leave it out, or add \"encrypted\" to \"protect\"");
+    } else if (encrypted) {
+      made.cipher = cipher_names().front();
+    }
+    if (auto forge = keys.truth("readers_may_forge")) made.readers_may_forge = *forge;
   }
 
   void protection(Region& made, const TableReader& keys, const Placed<std::string>& text) {
@@ -359,6 +375,15 @@ class Checker {
         if (auto rights = keys.choice("rights", rights_names)) made.rights = static_cast<Rights>(*rights + 1);
       quotas(made, keys);
       if (made.principal.empty() || made.region.empty()) continue;
+      if (made.rights == Rights::read)
+        for (const Region& region : policy_.regions)
+          if (made.covers(region.name) && reader_could_forge(region, policy_.medium.kind))
+            out_.error(
+                item.at,
+                fmt::format("[[grant]] gives {} the right to read [region.{}] alone, and whoever reads "
+                            "it holds its key and can write its medium {}",
+                            quote(made.principal), region.name, name(policy_.medium.kind)),
+                "give rw, add \"signed\" to the region's \"protect\", or say readers_may_forge = true there");
       // A line break is in no declared name, so the joined text is one pair's alone.
       auto [earlier, fresh] = seen.emplace(made.principal + "\n" + made.region, item.at);
       if (!fresh) {

@@ -60,6 +60,9 @@ void diff_region(const Region& before, const Region& after, DiffOptions options,
   note(recreated, "mode", std::string(name(before.mode)), std::string(name(after.mode)));
   note(recreated, "records", shown(before.records), shown(after.records));
   note(recreated, "protection in force", in_force(before), in_force(after));
+  note(recreated, "cipher", before.cipher, after.cipher);
+  note(in_place, "readers_may_forge", before.readers_may_forge ? "true" : "false",
+       after.readers_may_forge ? "true" : "false");
   note(in_place, "quota", size_text(before.quota_bytes), size_text(after.quota_bytes));
   note(in_place, "protection asked", asked(before), asked(after));
   if (recreated.empty() && in_place.empty()) return;

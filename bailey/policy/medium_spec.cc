@@ -81,6 +81,16 @@ Status parse_where(MediumSpec& spec, std::string_view where) {
 
 }  // namespace
 
+bool readers_can_write(MediumKind kind) {
+  switch (kind) {
+    case MediumKind::memory:
+    case MediumKind::file:
+    case MediumKind::hugepages:
+      return false;
+  }
+  return true;
+}
+
 std::string_view name(MediumKind kind) { return kind_names[static_cast<std::size_t>(kind) - 1]; }
 std::string_view name(Flush flush) { return flush_names[static_cast<std::size_t>(flush)]; }
 

@@ -41,6 +41,10 @@ struct MediumSpec {
 // Error invalid_argument: `message` says what is wrong, `remedy` what was probably meant.
 Result<MediumSpec> parse_medium(std::string_view text);
 
+// Whether whoever can read a region of this medium can write it too. Of no medium that the broker has: it
+// gives readers descriptors that are good for reading alone.
+bool readers_can_write(MediumKind kind);
+
 std::string_view name(MediumKind kind);
 std::string_view name(Flush flush);
 

@@ -30,6 +30,30 @@ std::span<const std::string> protection_names() {
   return names;
 }
 
+std::span<const std::string> cipher_names() {
+  static const std::string names[] = {"aes-256-gcm", "xchacha20"};
+  return names;
+}
+
+bool reader_could_forge(const Region& region, MediumKind medium) {
+  return region.has("encrypted") && readers_can_write(medium) && !region.has("signed") &&
+         !region.readers_may_forge;
+}
+
+bool Region::has(std::string_view protection) const {
+  return std::any_of(protect.begin(), protect.end(),
+                     [&](const Protection& p) { return p.name == protection && p.in_force; });
+}
+
+std::set<Identity> Policy::readers(std::string_view region) const {
+  std::set<Identity> found;
+  for (const Grant& grant : grants)
+    if (const Principal* principal = find_principal(grant.principal);
+        principal != nullptr && grant.covers(region) && grant.rights >= Rights::read)
+      found.insert(principal->identities.begin(), principal->identities.end());
+  return found;
+}
+
 const Region* Policy::find_region(std::string_view wanted) const {
   auto found =
       std::find_if(regions.begin(), regions.end(), [&](const Region& r) { return r.name == wanted; });
@@ -77,7 +101,8 @@ Status validate(const Policy& policy) {
     if (!is_name(region.name) || !regions.insert(region.name).second || region.kind.empty() ||
         region.bytes < region_bytes_min || region.quota_bytes < quota_bytes_min ||
         region.quota_bytes > region.bytes || !protection || !required ||
-        (region.records && (*region.records == 0 || *region.records > records_max)))
+        (region.records && (*region.records == 0 || *region.records > records_max)) ||
+        region.has("encrypted") != !region.cipher.empty())
       return broken("region " + quote(region.name));
     if (__builtin_add_overflow(total, region.bytes, &total)) return broken("the sum of all sizes");
   }

@@ -76,6 +76,11 @@ struct Region {
   std::optional<std::uint64_t> records;  // expected; fixes the index
   std::uint64_t quota_bytes = 0;         // a writer's; the region's size where the policy says nothing
   std::vector<Protection> protect;
+  std::string cipher;  // of an encrypted region: one of cipher_names(); else empty
+  // Grants of `r` are taken also where the medium lets readers write, who hold the region's key.
+  bool readers_may_forge = false;
+
+  bool has(std::string_view protection) const;  // in force
 };
 
 struct Principal {
@@ -102,6 +107,8 @@ struct Policy {
 
   const Region* find_region(std::string_view name) const;
   const Principal* find_principal(std::string_view name) const;
+  // Who may read a region.
+  std::set<Identity> readers(std::string_view region) const;
 };
 
 // What parsing must be told, since this room is below those that know.
@@ -118,6 +125,12 @@ struct ParseContext {
 
 // The names that `protect` may hold, weakest first.
 std::span<const std::string> protection_names();
+// Those that `cipher` may hold; the first where the policy says nothing.
+std::span<const std::string> cipher_names();
+
+// Who reads an encrypted region holds its key. Where a medium lets all write who can read, readers could
+// forge records, and a grant of `r` alone would say what is not so. Whether it is refused.
+bool reader_could_forge(const Region& region, MediumKind medium);
 
 struct Checked {
   std::optional<Policy> policy;         // where there is no error; warnings may be there

@@ -68,6 +68,26 @@ void process_rung(const Region& region, bool sealed, bool one_uid, RegionPosture
       "longer than it is waited for writes that operation's record where it began.");
 }
 
+void encrypted_rung(const Region& region, RegionPosture& out) {
+  out.holds.push_back({"encrypted: who has not the region's key reads no key and no value of it",
+                       Word::broker,
+                       "each record is sealed with " + region.cipher +
+                           "; keys come from the broker over its socket and are never in the pool"});
+  out.holds.push_back(
+      {"encrypted: a record that was changed, moved to another key or brought from elsewhere is "
+       "noticed",
+       Word::client, "readers open a copy under the tag, which binds region, key, version and sizes"});
+  out.holds.push_back({"revocation: who loses the right to read opens nothing that is written afterwards",
+                       Word::broker, "the region gets a new key before the revocation returns"});
+  out.not_stopped.push_back(
+      "Encrypted: whoever reads the region holds its key, and the keys of all generations before it. The "
+      "sizes of "
+      "records, which of them are of one key, and when they change are seen without a key. A record that was "
+      "taken away, or an older one of a key that the session has not met or that another writer wrote, is "
+      "not "
+      "noticed.");
+}
+
 void lacking(const Region& region, RegionPosture& out) {
   for (const Protection& protection : region.protect)
     if (!protection.in_force)
@@ -110,14 +130,15 @@ RegionPosture posture_of(const Policy& policy, const Region& region, const Postu
         "/proc/PID/mem and read "
         "each other's key files. Give principals uids of their own.");
   if (in_force(region, "process")) process_rung(region, sealed, one_uid, out);
-  for (std::string_view rung : {"pkey", "vm", "encrypted", "signed"})
+  if (in_force(region, "encrypted")) encrypted_rung(region, out);
+  for (std::string_view rung : {"pkey", "vm", "signed"})
     if (in_force(region, rung))
       out.holds.push_back(
           {std::string(rung), rung == "pkey" ? Word::client : Word::broker,
            rung == "pkey"
                ? "pages are closed but inside the library's gates; the process itself can open them"
            : rung == "vm" ? "only virtual machines with a grant have the device"
-                          : "keys come from the broker and are never in the pool"});
+                          : "readers check signatures over batches of records"});
   if (in_force(region, "pkey"))
     out.not_stopped.push_back(
         "Protection keys hold off loads and stores that stray, from code that does not go for them: code "

@@ -154,4 +154,10 @@ std::optional<std::size_t> TableReader::choice(std::string_view key,
   return std::nullopt;
 }
 
+std::optional<bool> TableReader::truth(std::string_view key) const {
+  const Entry* entry = typed(key, Node::Kind::boolean, "true");
+  if (entry == nullptr) return std::nullopt;
+  return entry->value.truth;
+}
+
 }  // namespace bailey::policy

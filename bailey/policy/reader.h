@@ -47,6 +47,7 @@ class TableReader {
   std::optional<Placed<std::uint64_t>> count(std::string_view key, std::uint64_t max) const;
   // The number of the one among `known`.
   std::optional<std::size_t> choice(std::string_view key, std::span<const std::string> known) const;
+  std::optional<bool> truth(std::string_view key) const;
 
  private:
   const Entry* typed(std::string_view key, Node::Kind kind, std::string_view example) const;

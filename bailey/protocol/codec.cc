@@ -150,6 +150,22 @@ Result<OpenRegion> take(const wire::OpenRegion& from) {
                     .token = BAILEY_TRY(token("OpenRegion.token", from.token(), 0))};
 }
 
+void put(wire::RegionKey& to, const RegionKey& from) {
+  to.set_cipher(static_cast<std::uint32_t>(from.cipher));
+  to.set_generation(from.generation);
+  to.set_key(from.key.data(), from.key.size());
+}
+Result<RegionKey> take(const wire::RegionKey& from) {
+  BAILEY_TRY(no_unknown_fields(from, "key"));
+  RegionKey to;
+  to.cipher =
+      static_cast<crypto::Cipher>(BAILEY_TRY(within32("key.cipher", from.cipher(), 1, crypto::cipher_max)));
+  to.generation = static_cast<crypto::Generation>(
+      BAILEY_TRY(within32("key.generation", from.generation(), 1, crypto::generations_max)));
+  to.key = BAILEY_TRY(fixed<crypto::cipher_key_bytes>("key.key", from.key()));
+  return to;
+}
+
 void put(wire::Opened& to, const Opened& from) {
   to.set_region(bytes_of(from.region));
   to.set_number(from.number);
@@ -170,6 +186,7 @@ void put(wire::Opened& to, const Opened& from) {
   for (const std::string& rung : from.protect) to.add_protect(rung);
   to.set_token(from.token);
   to.set_token_key(bytes_of(from.token_key));
+  if (from.key) put(*to.mutable_key(), *from.key);
 }
 Result<Opened> take(const wire::Opened& from) {
   BAILEY_TRY(no_unknown_fields(from, "Opened"));
@@ -196,6 +213,7 @@ Result<Opened> take(const wire::Opened& from) {
   to.protect = BAILEY_TRY(labels("Opened.protect", from.protect(), rungs_max));
   to.token = BAILEY_TRY(token("Opened.token", from.token(), 1));
   to.token_key = BAILEY_TRY(fixed<32>("Opened.token_key", from.token_key()));
+  if (from.has_key()) to.key = BAILEY_TRY(take(from.key()));
   return to;
 }
 
@@ -313,6 +331,7 @@ void put(wire::Attention& to, const Attention& from) {
   for (std::uint16_t number : from.gone) to.add_gone(number);
   to.set_leave(from.leave);
   to.set_late(from.late);
+  if (from.key) put(*to.mutable_key(), *from.key);
 }
 Result<Attention> take(const wire::Attention& from) {
   BAILEY_TRY(no_unknown_fields(from, "Attention"));
@@ -324,7 +343,14 @@ Result<Attention> take(const wire::Attention& from) {
   to.gone = BAILEY_TRY(segment_list("Attention.gone", from.gone(), gone_max));
   to.leave = from.leave();
   to.late = from.late();
+  if (from.has_key()) to.key = BAILEY_TRY(take(from.key()));
   return to;
+}
+
+void put(wire::RotateKey& to, const RotateKey& from) { to.set_region(from.region); }
+Result<RotateKey> take(const wire::RotateKey& from) {
+  BAILEY_TRY(no_unknown_fields(from, "RotateKey"));
+  return RotateKey{.region = BAILEY_TRY(region_name(from.region()))};
 }
 
 void put(wire::Writer& to, const Writer& from) { to.set_writer(from.writer); }
@@ -451,6 +477,7 @@ struct PutBody {
   void operator()(const MintToken& body) { put(*to.mutable_mint_token(), body); }
   void operator()(const RevokeToken& body) { put(*to.mutable_revoke_token(), body); }
   void operator()(const VerifyToken& body) { put(*to.mutable_verify_token(), body); }
+  void operator()(const RotateKey& body) { put(*to.mutable_rotate_key(), body); }
 };
 
 Result<Body> take_body(const wire::Request& from) {
@@ -491,6 +518,8 @@ Result<Body> take_body(const wire::Request& from) {
       return BAILEY_TRY(take(from.revoke_token()));
     case wire::Request::kVerifyToken:
       return BAILEY_TRY(take_token<VerifyToken>(from.verify_token()));
+    case wire::Request::kRotateKey:
+      return BAILEY_TRY(take(from.rotate_key()));
     case wire::Request::BODY_NOT_SET:
       break;
   }
@@ -548,6 +577,19 @@ Result<Answer> take_answer(const wire::Reply& from) {
   return malformed("Reply", "has no answer that this version knows");
 }
 
+// What the runtime copied of keys.
+struct WipeKeys {
+  wire::Reply& message;
+  static void wipe(std::string* of) { crypto::wipe(std::as_writable_bytes(std::span(*of))); }
+  ~WipeKeys() {
+    if (message.has_opened()) {
+      wipe(message.mutable_opened()->mutable_token_key());
+      wipe(message.mutable_opened()->mutable_key()->mutable_key());
+    }
+    if (message.has_attention()) wipe(message.mutable_attention()->mutable_key()->mutable_key());
+  }
+};
+
 template <class Message>
 Status parse(Message& message, Bytes bytes, std::string_view field) {
   if (bytes.empty() || bytes.size() > message_bytes_max)
@@ -591,6 +633,7 @@ Result<std::string> encode(const Request& request) {
 
 Result<std::string> encode(const Reply& reply) {
   wire::Reply message;
+  const WipeKeys wipe{message};
   message.set_number(reply.number);
   std::visit(PutAnswer{message}, reply.answer);
   return finish(message, decode_reply);
@@ -604,6 +647,7 @@ Result<Request> decode_request(Bytes bytes) {
 
 Result<Reply> decode_reply(Bytes bytes) {
   wire::Reply message;
+  const WipeKeys wipe{message};
   BAILEY_TRY(parse(message, bytes, "Reply"));
   return Reply{.number = message.number(), .answer = BAILEY_TRY(take_answer(message))};
 }
@@ -617,10 +661,11 @@ std::size_t fds_of(const Answer& answer) {
 }
 
 const char* name(const Body& body) {
-  static constexpr const char* names[] = {
-      "Hello",         "Prove",         "OpenRegion",    "IndexMapped", "CloseRegion", "MapSegments",
-      "CreateSegment", "SegmentMapped", "RetireSegment", "GetMembers",  "Attend",      "Dropped",
-      "FreshWriter",   "GetStatus",     "ApplyPolicy",   "MintToken",   "RevokeToken", "VerifyToken"};
+  static constexpr const char* names[] = {"Hello",         "Prove",       "OpenRegion",    "IndexMapped",
+                                          "CloseRegion",   "MapSegments", "CreateSegment", "SegmentMapped",
+                                          "RetireSegment", "GetMembers",  "Attend",        "Dropped",
+                                          "FreshWriter",   "GetStatus",   "ApplyPolicy",   "MintToken",
+                                          "RevokeToken",   "VerifyToken", "RotateKey"};
   static_assert(std::size(names) == std::variant_size_v<Body>);
   return names[body.index()];
 }

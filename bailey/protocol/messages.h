@@ -10,6 +10,7 @@
 
 #include <array>
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <variant>
 #include <vector>
@@ -17,6 +18,7 @@
 #include "bailey/base/error.h"
 #include "bailey/base/fd.h"
 #include "bailey/base/identity.h"
+#include "bailey/protocol/region_key.h"
 
 namespace bailey::protocol {
 
@@ -134,6 +136,7 @@ struct Opened {  // descriptors: index; with `copy_index_from`, then the index t
   // narrowed from it.
   std::string token = {};
   Key token_key{};
+  std::optional<RegionKey> key;  // of an encrypted region
 
   bool operator==(const Opened&) const = default;
 };
@@ -236,6 +239,7 @@ struct Attention {  // descriptors: with `new_index`, the index
   // It was not waited for: others went on without it. No mapping of a segment is valid any more, and what it
   // published in a shared index since `heard` may be lost.
   bool late = false;
+  std::optional<RegionKey> key;  // of an encrypted region, whether or not it is new
 
   bool operator==(const Attention&) const = default;
 };
@@ -295,6 +299,12 @@ struct ApplyPolicy {  // admin. The policy's text; reply: Text, what changed
 
   bool operator==(const ApplyPolicy&) const = default;
 };
+// admin. A new key for an encrypted region; reply: Text, once all writers use it.
+struct RotateKey {
+  std::string region;
+
+  bool operator==(const RotateKey&) const = default;
+};
 struct Text {
   std::string text;
 
@@ -306,7 +316,7 @@ struct Done {
 
 using Body = std::variant<Hello, Prove, OpenRegion, IndexMapped, CloseRegion, MapSegments, CreateSegment,
                           SegmentMapped, RetireSegment, GetMembers, Attend, Dropped, FreshWriter, GetStatus,
-                          ApplyPolicy, MintToken, RevokeToken, VerifyToken>;
+                          ApplyPolicy, MintToken, RevokeToken, VerifyToken, RotateKey>;
 using Answer = std::variant<Error, Challenge, Welcome, Opened, IndexReady, Segments, SegmentCreated, Members,
                             Attention, Writer, Text, Done, TokenMinted>;
 

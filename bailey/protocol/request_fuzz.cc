@@ -31,6 +31,10 @@ struct WithinLimits {
   }
   bool operator()(const RevokeToken&) const { return true; }
   bool operator()(const VerifyToken& body) const { return !body.token.empty() && body.token.size() <= 512; }
+  bool operator()(const RotateKey& body) const {
+    return !body.region.empty() && body.region.size() <= 63 && body.region.find('/') == std::string::npos &&
+           body.region.find('\0') == std::string::npos;
+  }
   template <class Message>
   bool operator()(const Message& body) const {
     return grant(body);

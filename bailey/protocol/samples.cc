@@ -26,6 +26,14 @@ Hello sample_hello() {
   return hello;
 }
 
+RegionKey sample_key() {
+  RegionKey key;
+  key.cipher = crypto::Cipher::xchacha20_poly1305;
+  key.generation = crypto::generations_max;
+  key.key = filled<32>(13);
+  return key;
+}
+
 Opened sample_opened() {
   Opened opened;
   opened.region = filled<16>(5);
@@ -47,6 +55,7 @@ Opened sample_opened() {
   opened.protect = {"process", "encrypted"};
   opened.token = std::string("token\0of a session", 18);
   opened.token_key = filled<32>(13);
+  opened.key = sample_key();
   return opened;
 }
 
@@ -74,7 +83,8 @@ std::vector<Request> sample_requests() {
                   .drop = true},
       MintToken{.region = "orders", .writable = true, .holder = "bob", .expires = ~0ull},
       RevokeToken{.id = filled<16>(14)},
-      VerifyToken{.token = std::string(1, '\0')}};
+      VerifyToken{.token = std::string(1, '\0')},
+      RotateKey{.region = "vault"}};
   std::vector<Request> out;
   for (Body& body : bodies) out.push_back({.number = out.size() + 1, .body = std::move(body)});
   return out;
@@ -97,8 +107,13 @@ std::vector<Reply> sample_replies() {
   answers.push_back(Segments{.rows = {{1, 4096}, {65535, 1ull << 50}}});
   answers.push_back(SegmentCreated{{17, 8 << 20}});
   answers.push_back(Members{.membership = 99, .desks = {{1, 2}, {0x7fffffff, 65535}}, .frozen = {4, 5}});
-  answers.push_back(Attention{
-      .grant_value = 4, .new_index = true, .index_bytes = 4096, .gone = {6, 7}, .leave = true, .late = true});
+  answers.push_back(Attention{.grant_value = 4,
+                              .new_index = true,
+                              .index_bytes = 4096,
+                              .gone = {6, 7},
+                              .leave = true,
+                              .late = true,
+                              .key = sample_key()});
   answers.push_back(Writer{1});
   answers.push_back(Text{"{\"pool\":\t\"main\"}\n"});
   answers.push_back(Done{});

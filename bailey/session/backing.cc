@@ -10,6 +10,7 @@
 #include "bailey/base/log.h"
 #include "bailey/crypto/secret.h"
 #include "bailey/guard/gate.h"
+#include "bailey/pool/sealer.h"
 #include "bailey/session/credential.h"
 #include "bailey/session/verify.h"
 
@@ -98,7 +99,14 @@ Result<Region> BrokerBacking::open(const std::shared_ptr<Core>& core, std::strin
   parts.grant_word = core->grant_word(opened.grant);
   parts.alive_word = core->alive().word();
   parts.pin = backing->pin_.get();
+  BrokerBacking& behind = *backing;
   region.view = std::make_unique<pool::View>(parts, std::move(backing));
+  if (opened.key) {
+    auto sealer = BAILEY_TRY(pool::Sealer::create(
+        {opened.key->cipher, opened.region, std::string(name), opened.key->generation, opened.key->bytes()}));
+    behind.sealer_ = sealer.get();
+    region.view->set_sealer(std::move(sealer));
+  }
   return region;
 }
 
@@ -117,6 +125,10 @@ Status BrokerBacking::check(const protocol::Opened& opened, const table::Geometr
     return misbehaved(region_, "gave other rights than were asked for");
   if (opened.copy_index_from && (!writable || geometry.mode != table::Mode::exclusive))
     return misbehaved(region_, "gave an index to copy to whom it is not for");
+  const bool encrypted = std::ranges::find(opened.protect, "encrypted") != opened.protect.end();
+  if (encrypted != opened.key.has_value())
+    return misbehaved(region_, encrypted ? "says that it is encrypted, and gave no key"
+                                         : "gave a key, and does not say that it is encrypted");
   return {};
 }
 
@@ -273,6 +285,10 @@ Result<pool::Backing::Attention> BrokerBacking::attend() {
   attention.left = told.leave;
   attention.late = told.late;
   // All that can fail comes first: once a mapping is gone the view must hear of it.
+  if (sealer_ != nullptr) {
+    if (!told.key) return misbehaved(region_, "gave no key of an encrypted region");
+    BAILEY_TRY(sealer_->renew(told.key->generation, told.key->bytes()));
+  }
   for (SegmentId id : told.gone)
     if (own_.contains(id) && !told.leave)
       return misbehaved(region_, fmt::format("retired segment {}, which is this session's own", id));

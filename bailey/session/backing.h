@@ -83,6 +83,7 @@ class BrokerBacking : public pool::Backing {
   std::optional<Unconfirmed> unconfirmed_;
   std::vector<pool::SegmentId> undropped_;  // unmapped, and the broker does not know
   std::optional<protocol::Members> members_;
+  pool::Sealer* sealer_ = nullptr;  // the view's, of an encrypted region
   bool fetched_all_ = false;
 };
 

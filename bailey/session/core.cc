@@ -209,6 +209,7 @@ Result<Core::Replied> Core::exchange_once(const protocol::Body& body, std::uint6
       return std::unexpected(std::move(received).error());
     }
     auto reply = protocol::decode_reply(as_bytes(received->payload));
+    crypto::wipe(std::as_writable_bytes(std::span(received->payload)));  // it may have held a key
     if (!reply) {
       connection_.close();
       return std::unexpected(std::move(reply).error());

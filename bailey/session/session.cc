@@ -57,6 +57,10 @@ Result<std::string> Session::apply_policy(std::string_view policy, std::string_v
   return BAILEY_TRY(core_->call<protocol::Text>(std::move(request))).answer.text;
 }
 
+Result<std::string> Session::rotate_key(std::string_view region) {
+  return BAILEY_TRY(core_->call<protocol::Text>(protocol::RotateKey{std::string(region)})).answer.text;
+}
+
 const std::string& Session::pool_name() const { return core_->welcome().pool_name; }
 const std::vector<std::string>& Session::principals() const { return core_->welcome().principals; }
 bool Session::admin() const { return core_->welcome().admin; }

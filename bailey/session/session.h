@@ -116,6 +116,10 @@ class Session {
   Result<std::string> apply_policy(std::string_view policy, std::string_view file, std::string_view folder,
                                    bool drop);
 
+  // Gives an encrypted region a new key (admin): whoever has the old one opens nothing that is written from
+  // then on. Returns, once all writers use it, what was done, for people.
+  Result<std::string> rotate_key(std::string_view region);
+
   const std::string& pool_name() const;
   // Names that this session acts as: "user:alice", "group:staff", "key:...".
   const std::vector<std::string>& principals() const;

@@ -11,6 +11,7 @@
 
 #include <atomic>
 #include <csignal>
+#include <cstdlib>
 #include <cstring>
 #include <functional>
 #include <memory>
@@ -22,7 +23,9 @@
 #include "bailey/base/bytes.h"
 #include "bailey/base/fd.h"
 #include "bailey/pool/plain.h"
+#include "bailey/pool/test_sealer.h"
 #include "bailey/table/history.h"
+#include "bailey/table/home.h"
 #include "bailey/table/table.h"
 
 namespace bailey::table {
@@ -75,6 +78,13 @@ class Stage {
   Shared& shared() { return *reinterpret_cast<Shared*>(boards_memory.data()); }
   Board& board(unsigned process) {
     return reinterpret_cast<Board*>(boards_memory.data() + sizeof(Shared))[process];
+  }
+
+  // The same programs run over encrypted tables where the environment says so.
+  static bool encrypted() { return std::getenv("BAILEY_TEST_ENCRYPTED") != nullptr; }
+  Home home(std::uint64_t key) const {
+    if (!encrypted()) return home_of(key_text(key), geometry);
+    return home_of(pool::TestKeys().sealer()->hash(key_text(key)), geometry);
   }
 
   // Keys of all kinds of length: the empty one, one-byte ones, and now and then a long one.
@@ -157,6 +167,7 @@ class Client {
         random_(process * 7919 + 1),
         versions_(stage.options.keys, 0) {
     board_.writer = view->writer();
+    if (Stage::encrypted()) view->set_sealer(pool::TestKeys().sealer());
     view->set_hook(hook);
     table_.emplace(Stage::must(Table::open(std::move(view), geometry)));
   }

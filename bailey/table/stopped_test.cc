@@ -314,7 +314,7 @@ TEST(StoppedInserters, OfTwoOneWins) {
 // The slot that leads to the key's record, read as anyone could.
 Word slot_of(Stage& stage, std::uint64_t key) {
   Index index(stage.pool->index().data(), stage.geometry);
-  const Home home = home_of(Stage::key_text(key), stage.geometry);
+  const Home home = stage.home(key);
   for (Walk walk(index, home.bucket); walk.slot() != nullptr; walk.next())
     if (!tentative(*walk.slot()) && tag_of(*walk.slot()) == home.tag) return *walk.slot();
   return 0;

@@ -80,6 +80,12 @@ Status inspect(const Options& options) {
   return {};
 }
 
+Status rotate(const Options& options) {
+  Session session = BAILEY_TRY(options.reach.connect());
+  fmt::print("{}\n", BAILEY_TRY(session.rotate_key(options.region)));
+  return {};
+}
+
 }  // namespace
 
 void add_region(CLI::App& app, int& status) {
@@ -125,6 +131,18 @@ void add_region(CLI::App& app, int& status) {
       ->type_name("N");
   add_reach_options(command, options->reach);
   on_run(command, status, [options] { return told(inspect(*options)); });
+
+  options = std::make_shared<Options>();
+  command = region->add_subcommand(
+      "rotate",
+      "Gives an encrypted region a new key. Who has the old one opens nothing that is written from then "
+      "on.\n\n"
+      "Readers and writers go on. Done by itself when somebody loses the right to read. Needs an admin.\n"
+      "Example:\n"
+      "  bailey region rotate vault");
+  command->add_option("REGION", options->region, "its name")->required();
+  add_reach_options(command, options->reach);
+  on_run(command, status, [options] { return told(rotate(*options)); });
 }
 
 }  // namespace bailey::tools

@@ -1,0 +1,133 @@
+// Keys of encrypted regions: made from the root when they are needed, renewed by a new generation, given to
+// sessions that have the region open, and to nobody else. None is ever stored.
+//
+// Renewal: the new generation is committed, together with what takes the right to read from somebody where
+// that is why. Then every grant word of the region moves, and only then somebody is given the new key:
+// whoever meets a record that is sealed under it and lacks it is not current, attends, and is told.
+#include <fmt/format.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "bailey/base/log.h"
+#include "bailey/broker/broker.h"
+#include "bailey/crypto/kdf.h"
+#include "bailey/crypto/key_chain.h"
+
+namespace bailey::broker {
+namespace {
+
+Error out_of_keys(const Region& region) {
+  return fail(Code::quota, By::broker,
+              fmt::format("region {} has had all its {} keys", region.name, crypto::generations_max),
+              "copy what is in it into a new region")
+      .error();
+}
+
+}  // namespace
+
+// Of an encrypted region; nothing of another.
+Result<std::optional<protocol::RegionKey>> Broker::key_of(Region& region) const {
+  if (region.key_generation == 0) return std::nullopt;
+  // Found once a generation: it takes some thousand hashes.
+  if (region.key_found != region.key_generation) {
+    region.key = BAILEY_TRY(crypto::key_of_generation(
+        setup_.root->span(), std::as_bytes(std::span(region.id)), region.key_generation));
+    region.key_found = region.key_generation;
+  }
+  protocol::RegionKey key;
+  key.cipher = region.cipher;
+  key.generation = region.key_generation;
+  std::memcpy(key.key.data(), region.key.span().data(), key.key.size());
+  return key;
+}
+
+// Tells roots apart, and tells nothing of them; stored when the first encrypted region is made.
+Result<std::string> Broker::mark_of_root() const {
+  crypto::Secret mark = BAILEY_TRY(crypto::derive(setup_.root->span(), "bailey mark of the root 1"));
+  return std::string(as_text(mark.span()));
+}
+
+// Whether this broker's root is the one that the pool's encrypted regions were made under.
+Status Broker::check_root() {
+  const bool encrypted =
+      std::any_of(regions_.begin(), regions_.end(), [](auto& of) { return of.second.key_generation != 0; });
+  if (!encrypted || BAILEY_TRY(state_.meta("root")) == BAILEY_TRY(mark_of_root())) return {};
+  return fail(
+      Code::unauthenticated, By::broker,
+      "the pool has encrypted regions, which were made under another broker's key",
+      "start the broker with the --key that made the pool; nothing of those regions opens without it");
+}
+
+// Counts up in memory; who asks commits it, or takes it back, and then has everybody told. Whether it did:
+// not where the region is not encrypted, nor where it has a new one already, nor where its chain of keys is
+// at its end.
+bool Broker::count_key(Region& region) {
+  if (region.key_generation == 0 || region.key_untold) return false;
+  if (region.key_generation == crypto::generations_max) {
+    log::error("broker", "{}", out_of_keys(region).message);
+    return false;
+  }
+  ++region.key_generation;
+  region.key_untold = true;
+  return true;
+}
+
+void Broker::uncount_key(Region& region) {
+  --region.key_generation;
+  region.key_untold = false;
+}
+
+// Once the new generation is committed.
+void Broker::tell_of_key(Region& region) {
+  region.key_untold = false;
+  bump_region(region);
+  note("key renewed", nullptr, {{"region", region.name}, {"generation", region.key_generation}});
+}
+
+// Of a region that somebody lost: with what took it away, or else here.
+void Broker::renew_key(Region& region) {
+  if (count_key(region))
+    if (auto committed = state_.commit([&] { return state_.save(region); }); !committed) {
+      uncount_key(region);
+      log::error("broker", "region {} keeps its key: {}", region.name, committed.error().to_string());
+    }
+  if (region.key_untold) tell_of_key(region);
+}
+
+// Whether the policy takes the right to read from somebody who had it, and with it may have the key.
+bool Broker::loses_reader(const policy::Policy& before, const policy::Policy& after,
+                          const std::string& region) {
+  const auto then = before.readers(region), now = after.readers(region);
+  return !std::includes(now.begin(), now.end(), then.begin(), then.end());
+}
+
+Reaction Broker::rotate_key(Session& session, std::uint64_t number, const protocol::RotateKey& request) {
+  if (!session.admin) {
+    Error error = policy::may_administer(policy_, session.who).error();
+    denied(session, request.region, error);
+    return std::unexpected(std::move(error));
+  }
+  Region* region = find_region(request.region);
+  if (region == nullptr)
+    return fail(Code::not_found, By::broker, fmt::format("there is no region {}", request.region));
+  if (region->key_generation == 0)
+    return fail(Code::unsupported, By::broker,
+                fmt::format("region {} is not encrypted: it has no key", request.region),
+                "declare a region with protect = [\"process\", \"encrypted\"]");
+  if (!count_key(*region)) return std::unexpected(out_of_keys(*region));
+  if (auto committed = state_.commit([&] { return state_.save(*region); }); !committed) {
+    uncount_key(*region);
+    return std::unexpected(std::move(committed).error());
+  }
+  tell_of_key(*region);
+  // Answered once no writer is in the middle of a record under the old key.
+  renew(*region);
+  std::string text =
+      fmt::format("region {} has the key of generation {}", region->name, region->key_generation);
+  if (!region->replacing) return Outcome{protocol::Text{std::move(text)}, {}};
+  applying_.push_back({session.number, number, std::move(text), {}, {region->number}});
+  return std::nullopt;
+}
+
+}  // namespace bailey::broker
