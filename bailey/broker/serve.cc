@@ -7,7 +7,6 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
-#include <algorithm>
 #include <filesystem>
 
 #include <cerrno>
@@ -76,8 +75,9 @@ std::string why_root_ends(const std::string& key_file, const std::string& folder
   std::error_code ignored;
   const auto key = std::filesystem::weakly_canonical(key_file, ignored);
   const auto pool = std::filesystem::weakly_canonical(folder, ignored);
-  const auto [end, rest] = std::mismatch(pool.begin(), pool.end(), key.begin(), key.end());
-  return end == pool.end() ? "the broker's key lies in the pool's own folder" : std::string();
+  const auto from_pool = key.lexically_relative(pool);
+  const bool inside = !from_pool.empty() && *from_pool.begin() != "..";
+  return inside ? "the broker's key lies in the pool's own folder" : std::string();
 }
 
 }  // namespace

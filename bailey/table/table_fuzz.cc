@@ -2,6 +2,8 @@
 // side runs over it. Nothing may crash, hang or read outside the region; the region ends where the mapping
 // ends.
 //
+// With BAILEY_FUZZ_SEALED the table is encrypted: what is read must then be what was written.
+//
 // With BAILEY_FUZZ_CANARY a bounds check of a copy of the reader is left out, and the fuzzer must find that.
 #include <cstdio>
 #include <cstdlib>
@@ -9,6 +11,7 @@
 #include <memory>
 
 #include "bailey/pool/plain.h"
+#include "bailey/pool/test_sealer.h"
 #include "bailey/table/record.h"
 #include "bailey/table/table.h"
 
@@ -19,6 +22,21 @@ using namespace bailey;
 constexpr int keys = 24;
 // Three size classes and a run of pages.
 constexpr std::size_t sizes[] = {10, 300, 2000, 40'000};
+
+std::unique_ptr<pool::View> view_of(pool::PlainPool& plain, bool writable) {
+  auto view = std::move(*plain.view(writable));
+#ifdef BAILEY_FUZZ_SEALED
+  view->set_sealer(pool::TestKeys().sealer());
+#endif
+  return view;
+}
+
+// Of what was read of key `i` before anybody put another.
+void check([[maybe_unused]] int i, [[maybe_unused]] std::string_view value) {
+#ifdef BAILEY_FUZZ_SEALED
+  if (value.size() != sizes[i % 4] || value.find_first_not_of('v') != std::string_view::npos) std::abort();
+#endif
+}
 
 struct World {
   table::Geometry geometry = table::Geometry::plan(table::Mode::shared, 100, 5);
@@ -35,7 +53,7 @@ struct World {
     memory.reset(new (std::align_val_t{4096}) std::byte[bytes]());
     auto plain = pool::PlainPool::format({fresh.get(), bytes}, options);
     table::Table::format(plain->index(), geometry);
-    auto writer = table::Table::open(std::move(*plain->view(true)), geometry);
+    auto writer = table::Table::open(view_of(*plain, true), geometry);
     for (int i = 0; i < keys; ++i)
       if (!writer->put("key" + std::to_string(i), std::string(sizes[i % 4], 'v'))) std::abort();
     index_offset = static_cast<std::size_t>(plain->index().data() - fresh.get());
@@ -76,9 +94,10 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   careless(world);
 #endif
   auto plain = pool::PlainPool::attach({world.memory.get(), world.bytes});
-  auto reader = table::Table::open(std::move(*plain.view(false)), world.geometry);
+  auto reader = table::Table::open(view_of(plain, false), world.geometry);
   std::string value;
-  for (int i = 0; i < keys; ++i) (void)reader->get("key" + std::to_string(i), value);
+  for (int i = 0; i < keys; ++i)
+    if (reader->get("key" + std::to_string(i), value)) check(i, value);
   std::byte out[512];
   table::Get gets[keys];
   std::string names[keys];
@@ -91,10 +110,13 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
   table::Cursor cursor;
   while (!cursor.done) {
     std::vector<table::Item> items;
-    if (!reader->scan(cursor, 16, items)) break;
+    const bool scanned = reader->scan(cursor, 16, items).has_value();
+    for (const table::Item& item : items)
+      if (item.key.starts_with("key")) check(std::atoi(item.key.c_str() + 3), item.value);
+    if (!scanned) break;
   }
   // The writing side reads, too: another writer's records, desk and hints.
-  auto writer = table::Table::open(std::move(*plain.view(true)), world.geometry);
+  auto writer = table::Table::open(view_of(plain, true), world.geometry);
   for (int i = 0; i < keys; i += 3) (void)writer->put(names[i], "new");
   (void)writer->erase(names[1]);
   (void)writer->maintain();
