@@ -44,7 +44,7 @@ TEST(Inspect, TheDumpOfASealedRecordIsTheOneInFormatsMd) {
   SmallTable table(table::Mode::exclusive, true);
   EXPECT_TRUE(table.writer->put("colour", "dark green"));
   std::string dump = table.kind.inspect(*table.reader, table.geometry, {.contents = true}).value();
-  dump = dump.substr(dump.find(" bucket"));
+  dump = dump.substr(dump.find("\n bucket") + 1);
   std::string page = read(BAILEY_SOURCE_DIR "/docs/formats.md");
   EXPECT_NE(page.find("```\n" + dump + "```\n"), std::string::npos) << "docs/formats.md lacks this dump:\n"
                                                                     << dump;

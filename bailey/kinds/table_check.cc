@@ -335,7 +335,7 @@ Result<Report> check_table(pool::View& view, const table::Geometry& geometry) {
     return fail(Code::invalid_argument, By::library,
                 fmt::format("an index of {} bytes can't have {} + {} buckets", view.index_bytes(),
                             geometry.buckets, geometry.overflow_buckets));
-  if (view.closed()) return pool::in_gate(view, [&] { return check_table(view, geometry); });
+  if (view.closed()) return pool::in_gate(view, {}, [&] { return check_table(view, geometry); });
   return TableCheck(view, geometry).run();
 }
 

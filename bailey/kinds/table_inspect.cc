@@ -42,7 +42,7 @@ class Dump {
  private:
   void line(std::string_view text) {
     if (lines_++ < options_.lines_max) {
-      text_ += text;
+      text_ += text.substr(0, text.find_last_not_of(' ') + 1);
       text_ += '\n';
     }
   }
@@ -246,7 +246,7 @@ void Dump::sealed_record(const std::byte* base, std::uint64_t offset, std::uint6
                 : std::string("longer than its block"));
   if (!lengths) return;
   std::uint64_t at = offset + BAILEY_RECORD_HEADER_BYTES;
-  for (std::string_view what : {"hash of the key", "", "tag of the value", "", "tag of the key", ""}) {
+  for (std::string_view what : {"key hash", "", "value tag", "", "key tag", ""}) {
     field(base, at, 8, what, "");
     at += 8;
   }
@@ -271,7 +271,7 @@ Result<std::string> inspect_table(pool::View& view, const table::Geometry& geome
     return fail(Code::invalid_argument, By::library,
                 fmt::format("an index of {} bytes can't have {} + {} buckets", view.index_bytes(),
                             geometry.buckets, geometry.overflow_buckets));
-  if (view.closed()) return pool::in_gate(view, [&] { return inspect_table(view, geometry, options); });
+  if (view.closed()) return pool::in_gate(view, {}, [&] { return inspect_table(view, geometry, options); });
   return Dump(view, geometry, options).run();
 }
 

@@ -136,7 +136,7 @@ struct Opened {  // descriptors: index; with `copy_index_from`, then the index t
   // narrowed from it.
   std::string token = {};
   Key token_key{};
-  std::optional<RegionKey> key;  // of an encrypted region
+  std::optional<RegionKey> key = {};  // of an encrypted region
 
   bool operator==(const Opened&) const = default;
 };
@@ -239,7 +239,7 @@ struct Attention {  // descriptors: with `new_index`, the index
   // It was not waited for: others went on without it. No mapping of a segment is valid any more, and what it
   // published in a shared index since `heard` may be lost.
   bool late = false;
-  std::optional<RegionKey> key;  // of an encrypted region, whether or not it is new
+  std::optional<RegionKey> key = {};  // of an encrypted region, whether or not it is new
 
   bool operator==(const Attention&) const = default;
 };
