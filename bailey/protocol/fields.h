@@ -1,4 +1,4 @@
-// The checks of single fields that come in a message; codec.cc's own.
+// The checks of single fields that come in a message; the codec's own.
 #pragma once
 
 #include <fmt/format.h>
