@@ -23,6 +23,13 @@ inline constexpr std::size_t window_bytes = std::size_t{1} << 42;
 // Under `bailey exec --strict` it maps nothing: the filter of system calls keeps others out.
 Status reserve_window();
 
+// Whether any of these bytes lies in the window.
+inline bool meets_window(const void* at, std::size_t bytes) {
+  const auto from = reinterpret_cast<std::uintptr_t>(at);
+  if (bytes == 0 || from >= window_base + window_bytes) return false;
+  return from >= window_base || bytes > window_base - from;
+}
+
 // The flag with which mmap(2) takes a place: under `bailey exec --strict` only where nothing is.
 int flag_of_a_place();
 

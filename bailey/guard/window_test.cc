@@ -8,6 +8,21 @@
 namespace bailey::guard {
 namespace {
 
+TEST(Window, IsMetByAnyByteWithinIt) {
+  const auto at = [](std::uintptr_t address) { return reinterpret_cast<const void*>(address); };
+  const std::uintptr_t end = window_base + window_bytes;
+  EXPECT_TRUE(meets_window(at(window_base), 1));
+  EXPECT_TRUE(meets_window(at(end - 1), 1));
+  EXPECT_TRUE(meets_window(at(window_base - 1), 2));
+  EXPECT_TRUE(meets_window(at(end - 1), 4096));
+  EXPECT_TRUE(meets_window(at(0), ~std::size_t{0}));
+  EXPECT_TRUE(meets_window(at(window_base - 4096), ~std::size_t{0})) << "an end that wraps around";
+  EXPECT_FALSE(meets_window(at(window_base - 1), 1));
+  EXPECT_FALSE(meets_window(at(end), 4096));
+  EXPECT_FALSE(meets_window(at(window_base), 0)) << "nothing is nowhere";
+  EXPECT_FALSE(meets_window(nullptr, 0));
+}
+
 #ifndef __SANITIZE_THREAD__
 TEST(Window, IsReservedOnceAndIsFullOfNothing) {
   ASSERT_TRUE(reserve_window());

@@ -4,15 +4,24 @@
 // guarded and closed, makes one first:
 //
 //   if (view.closed()) [[unlikely]]
-//     return pool::in_gate(view, [this, key] { return the same operation again; });
+//     return pool::in_gate(view, {as_bytes(key)}, [this, key] { return the same operation again; });
 //
-// which costs an operation of a view without gates one load and one branch; captured by value, since what is
+// What the caller gives to be read or filled in is named, so that it can't lie where only the gate leads: the
+// operation would be the caller's hand in guarded pages. It is looked at before the gate opens; a thread that
+// changes it meanwhile could as well change the stack of the one in the gate, which is not stopped.
+//
+// That costs an operation of a view without gates one load and one branch; captured by value, since what is
 // captured by reference has to lie in memory on every way.
 //
 // Thread safety: that of its view, on whose thread's stack it lies.
 #pragma once
 
+#include <algorithm>
+#include <initializer_list>
+
+#include "bailey/base/bytes.h"
 #include "bailey/guard/gate.h"
+#include "bailey/guard/window.h"
 #include "bailey/pool/view.h"
 
 namespace bailey::pool {
@@ -33,9 +42,19 @@ class Passage {
   guard::Gate gate_;
 };
 
+inline bool meets_window(Bytes of_caller) { return guard::meets_window(of_caller.data(), of_caller.size()); }
+
+inline std::unexpected<Error> argument_in_window() {
+  return fail(Code::denied, By::library,
+              "an argument of the operation lies in guarded pages, which the caller may not touch",
+              "give memory of the program's own");
+}
+
 // An operation on a closed view. Never inlined: it is not on the way of views without gates.
 template <class Operation>
-[[gnu::noinline]] auto in_gate(View& view, Operation&& operation) -> decltype(operation()) {
+[[gnu::noinline]] auto in_gate(View& view, std::initializer_list<Bytes> of_caller, Operation&& operation)
+    -> decltype(operation()) {
+  if (std::ranges::any_of(of_caller, meets_window)) return argument_in_window();
   Passage passage(view);
   if (!passage.opened()) return passage.refused();
   return operation();

@@ -136,6 +136,56 @@ TEST(PkeySession, EveryOperationWorksAndLeavesAllPagesClosed) {
   expect_closed(table, "maintain");
 }
 
+// An operation is nobody's hand in guarded pages: not in its own region's, nor in another's.
+TEST(PkeySession, ArgumentsThatLieInGuardedPagesAreRefused) {
+  BAILEY_NEEDS_PROTECTION_KEYS();
+  Client client, neighbour(2);
+  auto table = client.open(), other = neighbour.open();
+  ASSERT_TRUE(table.put("key", "value"));
+  ASSERT_TRUE(other.put("key", "secret"));
+  for (std::byte* page : {table.view().index(), other.view().index()}) {
+    auto* const chars = reinterpret_cast<char*>(page);
+    const std::string_view text(chars, 8);
+    const MutableBytes out(page, 64);
+    const auto refused = [&](const auto& result) {
+      ASSERT_FALSE(result);
+      EXPECT_EQ(result.error().code, Code::denied);
+      EXPECT_THAT(result.error().message, HasSubstr("guarded pages"));
+      expect_closed(table, "a refusal");
+    };
+    refused(table.get("key", out));
+    refused(table.get(text, *std::make_unique<std::string>()));
+    refused(table.get("key", MutableBytes(page - 1, 2)));
+    refused(table.get("key", MutableBytes(), reinterpret_cast<std::size_t*>(page)));
+    refused(table.get("key", *reinterpret_cast<std::string*>(page)));
+    refused(table.put("key", text));
+    refused(table.put(text, "value"));
+    refused(table.insert(text, "value"));
+    refused(table.insert("new", text));
+    refused(table.update("key", text));
+    refused(table.put_if_version("key", text, 1));
+    refused(table.erase(text));
+    table::Get gets[2];
+    gets[0].key = gets[1].key = "key";
+    gets[1].out = out;
+    refused(table.get_many(gets));
+    gets[1] = {.key = text, .out = {}, .found = {}};
+    refused(table.get_many(gets));
+    refused(table.get_many(std::span(reinterpret_cast<table::Get*>(page), 2)));
+    table::Write writes[2];
+    writes[0].key = writes[1].key = writes[0].value = "batch";
+    writes[1].value = text;
+    refused(table.apply(writes));
+    std::string value;
+    EXPECT_EQ(table.get("batch", value).error().code, Code::not_found) << "a part of a refused batch";
+    refused(table.apply(std::span(reinterpret_cast<table::Write*>(page), 2)));
+    table::Cursor cursor;
+    std::vector<table::Item> items;
+    refused(table.scan(*reinterpret_cast<table::Cursor*>(page), 10, items));
+    refused(table.scan(cursor, 10, *reinterpret_cast<std::vector<table::Item>*>(page)));
+  }
+}
+
 TEST(PkeySession, ReadersPagesAreClosedToo) {
   BAILEY_NEEDS_PROTECTION_KEYS();
   Client client;

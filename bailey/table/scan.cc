@@ -52,8 +52,11 @@ Seen read_sealed_item(pool::View& view, const Word* slot, Word seen, const Block
 Status Table::scan(Cursor& cursor, std::size_t items_max, std::vector<Item>& items) {
   State& state = *state_;
   pool::View& view = *state.view;
-  if (view.closed()) [[unlikely]]
-    return pool::in_gate(view, [&] { return scan(cursor, items_max, items); });
+  if (view.closed()) [[unlikely]] {
+    if (pool::meets_window(std::as_bytes(std::span(&items, 1)))) return pool::argument_in_window();
+    return pool::in_gate(view, {std::as_bytes(std::span(&cursor, 1)), std::as_bytes(std::span(items))},
+                         [&] { return scan(cursor, items_max, items); });
+  }
   if (!view.current()) BAILEY_TRY(view.attend());
   const std::size_t before = items.size();
   unsigned attempts = 0;

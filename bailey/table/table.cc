@@ -42,6 +42,28 @@ Status check_value(std::string_view value) {
               fmt::format("a value of {} bytes; values have at most {}", value.size(), value_bytes_max));
 }
 
+// Of what a caller gave, or nothing.
+template <class Object>
+Bytes object_bytes(const Object* object) {
+  return std::as_bytes(std::span(object, object == nullptr ? 0 : 1));
+}
+bool meets_window(const Get& get) {
+  return pool::meets_window(as_bytes(get.key)) || pool::meets_window(get.out);
+}
+bool meets_window(const Write& write) {
+  return pool::meets_window(as_bytes(write.key)) || pool::meets_window(as_bytes(write.value));
+}
+
+// A batch is looked at as a whole: one member in guarded pages, and nothing of it happens.
+template <class Member, class Operation>
+[[gnu::noinline]] Status gate_of_batch(pool::View& view, std::span<Member> batch, Operation&& operation) {
+  const Bytes members = std::as_bytes(batch);
+  if (pool::meets_window(members) ||
+      std::ranges::any_of(batch, [](const Member& member) { return meets_window(member); }))
+    return pool::argument_in_window();
+  return pool::in_gate(view, {members}, operation);
+}
+
 // What the code alone does not say, added where an operation fails: not on hot paths.
 Error explained(Error error, std::string_view what) {
   if (!error.message.empty() || error.code == Code::not_found || error.code == Code::exists ||
@@ -210,7 +232,8 @@ Result<Found> Table::State::get(std::string_view key, MutableBytes out, std::siz
 Result<Found> Table::get(std::string_view key, MutableBytes out, std::size_t* bytes_needed) {
   State& state = *state_;
   if (state.view->closed()) [[unlikely]]
-    return pool::in_gate(*state.view, [this, key, out, bytes_needed] { return get(key, out, bytes_needed); });
+    return pool::in_gate(*state.view, {as_bytes(key), out, object_bytes(bytes_needed)},
+                         [this, key, out, bytes_needed] { return get(key, out, bytes_needed); });
   if (key.size() <= key_bytes_max && state.view->alive()) [[likely]] {
     const Home home = home_in(*state.view, key, state.geometry);
     const auto sink = [&](std::size_t bytes) { return bytes <= out.size() ? out.data() : nullptr; };
@@ -223,8 +246,11 @@ Result<Found> Table::get(std::string_view key, MutableBytes out, std::size_t* by
 
 Result<Found> Table::get(std::string_view key, std::string& out) {
   State& state = *state_;
-  if (state.view->closed()) [[unlikely]]
-    return pool::in_gate(*state.view, [this, key, &out] { return get(key, out); });
+  if (state.view->closed()) [[unlikely]] {
+    if (pool::meets_window(object_bytes(&out))) return pool::argument_in_window();
+    return pool::in_gate(*state.view, {as_bytes(key), as_bytes({out.data(), out.capacity()})},
+                         [this, key, &out] { return get(key, out); });
+  }
   BAILEY_TRY(check_key(key));
   if (!state.view->current()) BAILEY_TRY(state.view->attend());
   const Home home = home_in(*state.view, key, state.geometry);
@@ -245,7 +271,7 @@ Result<Found> Table::get(std::string_view key, std::string& out) {
 Status Table::get_many(std::span<Get> gets) {
   State& state = *state_;
   if (state.view->closed()) [[unlikely]]
-    return pool::in_gate(*state.view, [this, gets] { return get_many(gets); });
+    return gate_of_batch(*state.view, gets, [this, gets] { return get_many(gets); });
   if (!state.view->current()) BAILEY_TRY(state.view->attend());
   for (std::size_t first = 0; first < gets.size(); first += group) {
     std::size_t count = std::min(group, gets.size() - first);
@@ -331,29 +357,32 @@ bool Table::State::write_closely(Write& write, std::string_view what) {
 
 Result<std::uint64_t> Table::put(std::string_view key, std::string_view value) {
   if (state_->view->closed()) [[unlikely]]
-    return pool::in_gate(*state_->view, [this, key, value] { return put(key, value); });
+    return pool::in_gate(*state_->view, {as_bytes(key), as_bytes(value)},
+                         [this, key, value] { return put(key, value); });
   return state_->write(Op::put, key, value, 0, "put");
 }
 Result<std::uint64_t> Table::insert(std::string_view key, std::string_view value) {
   if (state_->view->closed()) [[unlikely]]
-    return pool::in_gate(*state_->view, [this, key, value] { return insert(key, value); });
+    return pool::in_gate(*state_->view, {as_bytes(key), as_bytes(value)},
+                         [this, key, value] { return insert(key, value); });
   return state_->write(Op::insert, key, value, 0, "insert");
 }
 Result<std::uint64_t> Table::update(std::string_view key, std::string_view value) {
   if (state_->view->closed()) [[unlikely]]
-    return pool::in_gate(*state_->view, [this, key, value] { return update(key, value); });
+    return pool::in_gate(*state_->view, {as_bytes(key), as_bytes(value)},
+                         [this, key, value] { return update(key, value); });
   return state_->write(Op::update, key, value, 0, "update");
 }
 Result<std::uint64_t> Table::put_if_version(std::string_view key, std::string_view value,
                                             std::uint64_t expected) {
   if (state_->view->closed()) [[unlikely]]
-    return pool::in_gate(*state_->view,
+    return pool::in_gate(*state_->view, {as_bytes(key), as_bytes(value)},
                          [this, key, value, expected] { return put_if_version(key, value, expected); });
   return state_->write(Op::put_if_version, key, value, expected, "put_if_version");
 }
 Status Table::erase(std::string_view key) {
   if (state_->view->closed()) [[unlikely]]
-    return pool::in_gate(*state_->view, [this, key] { return erase(key); });
+    return pool::in_gate(*state_->view, {as_bytes(key)}, [this, key] { return erase(key); });
   Write write{.op = Op::erase, .key = key, .value = {}};
   if (state_->write_closely(write, "erase")) return {};
   return std::unexpected(std::exchange(state_->failure, Error{}));
@@ -362,7 +391,7 @@ Status Table::erase(std::string_view key) {
 Status Table::apply(std::span<Write> writes) {
   State& state = *state_;
   if (state.view->closed()) [[unlikely]]
-    return pool::in_gate(*state.view, [this, writes] { return apply(writes); });
+    return gate_of_batch(*state.view, writes, [this, writes] { return apply(writes); });
   if (!state.view->current()) BAILEY_TRY(state.view->attend());
   for (std::size_t first = 0; first < writes.size(); first += group) {
     std::size_t count = std::min(group, writes.size() - first);
@@ -395,7 +424,7 @@ Status Table::apply(std::span<Write> writes) {
 
 Result<std::size_t> Table::maintain() {
   if (state_->view->closed()) [[unlikely]]
-    return pool::in_gate(*state_->view, [&] { return maintain(); });
+    return pool::in_gate(*state_->view, {}, [&] { return maintain(); });
   if (!state_->writer)
     return fail(Code::denied, By::library, "maintain refused: this table was opened for reading only");
   return state_->writer->maintain();
