@@ -162,7 +162,6 @@ Result<Broker::Applied> Broker::apply_text(const std::string& text, const std::s
   // before it has done what follows, the next one does it.
   std::set<std::uint32_t> marked, rekeyed;
   std::swap(policy_, wanted);
-  const policy::Policy& policy_before = wanted;
   Status committed = state_.commit([&]() -> Status {
     BAILEY_TRY(state_.set_meta("policy", text));
     BAILEY_TRY(state_.set_meta("policy file", file));
@@ -172,13 +171,10 @@ Result<Broker::Applied> Broker::apply_text(const std::string& text, const std::s
     for (std::uint32_t gone : dropped) BAILEY_TRY(state_.erase_region(gone));
     for (const Region& region : added) BAILEY_TRY(state_.save(region));
     for (auto& [of, region] : regions_) {
-      if (dropped.contains(of)) continue;
-      const bool holder_lost = lost_holder(region, revokes);
-      if (holder_lost && !std::exchange(region.disowned, true)) marked.insert(of);
-      // Whoever had the right to read may have the key, whether or not it was given files.
-      if ((holder_lost || loses_reader(policy_before, policy_, region.name)) && count_key(region))
-        rekeyed.insert(of);
-      if (marked.contains(of) || rekeyed.contains(of)) BAILEY_TRY(state_.save(region));
+      if (dropped.contains(of) || !lost_holder(region, revokes)) continue;
+      if (!std::exchange(region.disowned, true)) marked.insert(of);
+      if (count_key(region)) rekeyed.insert(of);
+      BAILEY_TRY(state_.save(region));
     }
     return {};
   });
@@ -215,8 +211,8 @@ Result<Broker::Applied> Broker::apply_text(const std::string& text, const std::s
   for (auto& [grant, why] : lost)
     if (Open* open = open_of(grant)) revoke(*open, why);
   for (auto& [of, region] : regions_) {
-    if (rekeyed.contains(of) || lost_holder(region, revokes || tokens_ended)) {
-      renew_key(region);
+    if (lost_holder(region, revokes || tokens_ended)) {
+      tell_of_key(region);
       renew(region);
     }
     if (region.replacing) applied.renewed.insert(of);

@@ -289,11 +289,8 @@ class Broker {
   static bool count_key(Region& region);
   static void uncount_key(Region& region);
   void tell_of_key(Region& region);
-  void renew_key(Region& region);
   Result<std::string> mark_of_root() const;
   Status check_root();
-  static bool loses_reader(const policy::Policy& before, const policy::Policy& after,
-                           const std::string& region);
   Reaction rotate_key(Session& session, std::uint64_t number, const protocol::RotateKey& request);
 
   // ---- telling (status.cc)

@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
 #include "bailey/base/log.h"
 #include "bailey/broker/broker.h"
@@ -78,28 +79,11 @@ void Broker::uncount_key(Region& region) {
   region.key_untold = false;
 }
 
-// Once the new generation is committed.
+// Once the new generation is committed, if there is one.
 void Broker::tell_of_key(Region& region) {
-  region.key_untold = false;
+  if (!std::exchange(region.key_untold, false)) return;
   bump_region(region);
   note("key renewed", nullptr, {{"region", region.name}, {"generation", region.key_generation}});
-}
-
-// Of a region that somebody lost: with what took it away, or else here.
-void Broker::renew_key(Region& region) {
-  if (count_key(region))
-    if (auto committed = state_.commit([&] { return state_.save(region); }); !committed) {
-      uncount_key(region);
-      log::error("broker", "region {} keeps its key: {}", region.name, committed.error().to_string());
-    }
-  if (region.key_untold) tell_of_key(region);
-}
-
-// Whether the policy takes the right to read from somebody who had it, and with it may have the key.
-bool Broker::loses_reader(const policy::Policy& before, const policy::Policy& after,
-                          const std::string& region) {
-  const auto then = before.readers(region), now = after.readers(region);
-  return !std::includes(now.begin(), now.end(), then.begin(), then.end());
 }
 
 Reaction Broker::rotate_key(Session& session, std::uint64_t number, const protocol::RotateKey& request) {

@@ -260,7 +260,7 @@ void Broker::after_tokens_ended(const std::set<std::uint32_t>& regions) {
     if (Open* open = open_of(grant)) revoke(*open, ended_text(*open->token));
   for (auto& [number, region] : regions_)
     if (lost_holder(region, regions.contains(number))) {
-      renew_key(region);
+      tell_of_key(region);
       renew(region);
     }
   wake_at_next_expiry();

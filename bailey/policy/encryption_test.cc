@@ -38,14 +38,6 @@ TEST(Encryption, ACipherIsFixedWhenTheRegionIsMade) {
   EXPECT_FALSE(diff(*read(""), before, {}).allowed());
 }
 
-TEST(Encryption, ReadersAreWhoHasAnyRight) {
-  Policy policy = *read(encrypted);
-  EXPECT_EQ(policy.readers("orders").size(), 1u);
-  EXPECT_EQ(policy.readers("others").size(), 0u);
-  policy.grants[0].region = "*";
-  EXPECT_EQ(policy.readers("others").size(), 1u);
-}
-
 // As a function of the medium: those that there are give readers descriptors for reading alone.
 TEST(Encryption, AReaderThatCouldForgeIsRefused) {
   for (MediumKind kind : {MediumKind::memory, MediumKind::file, MediumKind::hugepages})

@@ -45,15 +45,6 @@ bool Region::has(std::string_view protection) const {
                      [&](const Protection& p) { return p.name == protection && p.in_force; });
 }
 
-std::set<Identity> Policy::readers(std::string_view region) const {
-  std::set<Identity> found;
-  for (const Grant& grant : grants)
-    if (const Principal* principal = find_principal(grant.principal);
-        principal != nullptr && grant.covers(region) && grant.rights >= Rights::read)
-      found.insert(principal->identities.begin(), principal->identities.end());
-  return found;
-}
-
 const Region* Policy::find_region(std::string_view wanted) const {
   auto found =
       std::find_if(regions.begin(), regions.end(), [&](const Region& r) { return r.name == wanted; });

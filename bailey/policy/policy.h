@@ -107,8 +107,6 @@ struct Policy {
 
   const Region* find_region(std::string_view name) const;
   const Principal* find_principal(std::string_view name) const;
-  // Who may read a region.
-  std::set<Identity> readers(std::string_view region) const;
 };
 
 // What parsing must be told, since this room is below those that know.

@@ -157,6 +157,15 @@ INSTANTIATE_TEST_SUITE_P(
                })},
         Broken{"OtherKind", get_nothing, "not a table", opened([](auto& o) { o.kind = "channel"; }),
                Code::unsupported},
+        // Keys.
+        Broken{"EncryptedWithoutAKey", open_to_read, "gave no key",
+               opened([](auto& o) { o.protect.push_back("encrypted"); })},
+        Broken{"AKeyOfARegionInTheClear", open_to_read, "does not say that it is encrypted",
+               opened([](auto& o) { o.key.emplace(); })},
+        Broken{"NoKeyAfterAChange", attend, "gave no key of an encrypted region", opened([](auto& o) {
+                 o.protect.push_back("encrypted");
+                 o.key.emplace();
+               })},
         // The index.
         Broken{"IndexNotSealed", open_to_read, "lacks seals", on<OpenRegion>(index_file(0, {}))},
         Broken{"IndexThatOthersMayComeToWrite", open_to_read, "lacks seals",

@@ -148,6 +148,20 @@ TEST_P(EncryptedIn, WhoLosesTheRightToReadHasNoKeyToWhatIsNewer) {
   EXPECT_TRUE(read.get("after", value));
 }
 
+// A key that was given is not forgotten with the session that it was given to.
+TEST_F(Encrypted, WhoHadTheRightToReadAndIsGoneHasNoKeyToWhatIsNewer) {
+  const std::string mallory = "[[grant]]\nprincipal = \"mallory\"\nregion = \"orders\"\nrights = \"r\"\n";
+  serve(policy("shared") + mallory);
+  const Given mallorys = given("mallory");
+  ASSERT_TRUE(mallorys.key);
+  broker::wait_until([&] { return region_status().at("readers") == 0; });
+  ASSERT_TRUE(apply(policy("shared")));
+  EXPECT_EQ(region_status().at("key_generation"), 2);
+  const Given bobs = given("bob");
+  ASSERT_TRUE(bobs.key);
+  EXPECT_FALSE(std::ranges::equal(bobs.key->bytes(), mallorys.key->bytes()));
+}
+
 // A grant that only lets somebody write less, or gives somebody more, renews nothing.
 TEST_F(Encrypted, AKeyStaysWhereNobodyLosesTheRightToRead) {
   serve(policy("shared"));
