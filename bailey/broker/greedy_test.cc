@@ -161,6 +161,19 @@ TEST_F(Greedy, AUidDoesNotTakeAllGrantWords) {
   EXPECT_TRUE(alice.open("orders", true));
 }
 
+// Whoever opens a region often enough makes the status longer than a message.
+TEST_F(Greedy, AStatusThatIsTooLongLeavesRowsOffAndSaysHowMany) {
+  serve(policy("shared", {{"alice", "rw"}, {"bob", "r"}}));
+  Client bob = as("bob"), admin = client();
+  while (bob.ask<protocol::Opened>(protocol::OpenRegion{"orders", false})) {}
+  for (Client* who : {&bob, &admin}) {
+    auto status = who->status();
+    ASSERT_TRUE(status) << status.error().to_string();
+    EXPECT_GE((*status)["left_off"]["sessions"], 1);
+    EXPECT_EQ((*status)["broker"]["pid"], broker_);
+  }
+}
+
 TEST_F(Greedy, AWriterDoesNotUseUpWriterIds) {
   serve(policy("shared", {{"alice", "rw"}}));
   Client alice = as("alice");

@@ -31,11 +31,11 @@ std::string fit(json& status) {
   auto dump = [&] { return status.dump(-1, ' ', true, json::error_handler_t::replace); };
   std::string text = dump();
   for (const char* list : {"denials", "sessions", "regions"})
-    while (text.size() > status_bytes_max && !status[list].empty()) {
+    for (std::size_t left_off = 0; text.size() > status_bytes_max && !status[list].empty(); text = dump()) {
       std::size_t keep = status[list].size() / 2;
-      status["left_off"][list] = status["left_off"].value(list, std::size_t{0}) + status[list].size() - keep;
+      left_off += status[list].size() - keep;
       status[list].erase(status[list].begin() + static_cast<json::difference_type>(keep), status[list].end());
-      text = dump();
+      status["left_off"][list] = left_off;
     }
   return text;
 }
