@@ -59,5 +59,6 @@ void add_bench(CLI::App& app, int& status);
 void add_bench_open(CLI::App& bench, int& status);  // of `bailey bench`
 void add_demo(CLI::App& app, int& status);
 void add_exec(CLI::App& app, int& status);
+void add_attack(CLI::App& app, int& status);
 
 }  // namespace bailey::tools

@@ -22,7 +22,8 @@ constexpr const char* about =
     "  bailey serve --policy policy.toml  a broker of your own\n"
     "  bailey table put orders key value  use a table\n"
     "  bailey status                      what is protected, by whom, and what is not stopped\n"
-    "  bailey exec --strict -- PROGRAM    a program that can't get around protection keys\n\n"
+    "  bailey exec --strict -- PROGRAM    a program that can't get around protection keys\n"
+    "  bailey attack                      tries to break it, and says what came of it\n\n"
     "Exit status: 0 done, 1 failed, 2 wrong usage, 3 not found (a key, a region, a file), 4 refused (no "
     "right\n"
     "to it). The reason is on standard error.";
@@ -50,6 +51,7 @@ int main(int count, char** arguments) {
     add_pool(app, status);
     add_bench(app, status);
     add_exec(app, status);
+    add_attack(app, status);
     if (count > 1 && arguments[1][0] != '-' && !knows(app, arguments[1])) {
       fmt::print(stderr, "bailey: there is no command \"{}\"; bailey --help lists them\n", arguments[1]);
       return exit_usage;

@@ -26,8 +26,9 @@ FLOORS = {
     "tools": 10, "adapters": 10, "attack": 10, "bench": 10, "lab": 10,
 }
 TOP_ROOMS = {"tools", "adapters", "attack", "bench", "lab"}
-# The command is the door to the benchmarks (`bailey bench`), so this neighbour may be entered, one way only.
-DOORS = {("tools", "bench")}
+# The command is the door to the benchmarks (`bailey bench`) and the attacks (`bailey attack`), so these neighbours may be
+# entered, one way only.
+DOORS = {("tools", "bench"), ("tools", "attack")}
 # Generated protobuf stays hidden in one room, so that it can't meet a user's own.
 PROTOBUF_ROOM = "protocol"
 

@@ -16,17 +16,16 @@
 #include <utility>
 #include <vector>
 
-#include "bailey/broker/test_support.h"
+#include "attack/attacker.h"
+#include "bailey/broker/bare_client.h"
+#include "bailey/broker/in_child.h"
 #include "bailey/crypto/key_file.h"
 #include "bailey/session/session.h"
-#include "tools/e2e/attacker.h"
 
-namespace bailey::e2e {
+namespace bailey::attack {
 
 class Courtyard {
  public:
-  static uid_t uid() { return ::geteuid() == 0 ? 64101 : ::geteuid(); }
-
   Courtyard() {
     make_folder();
     serve();
@@ -37,12 +36,15 @@ class Courtyard {
   }
   Courtyard(const Courtyard&) = delete;
   Courtyard& operator=(const Courtyard&) = delete;
-  ~Courtyard() {
+  ~Courtyard() { stop(); }
+  // Whether the keeper ended as it should when it was asked to.
+  bool stop() {
     session_.reset();
-    if (keeper_) {
-      keeper_->kill(SIGTERM);
-      EXPECT_EQ(keeper_->wait(), 0) << "the keeper ends when it is asked to";
-    }
+    if (!keeper_) return true;
+    keeper_->kill(SIGTERM);
+    const int status = keeper_->wait();
+    keeper_.reset();
+    return status == 0;
   }
 
   const std::vector<FileTarget>& files() const { return files_; }
@@ -62,13 +64,13 @@ class Courtyard {
     must(::mkdtemp(folder_.path.data()) != nullptr, "a folder");
     folder_.made = true;
     must(::chmod(folder_.path.c_str(), 0755) == 0 &&
-             ::chown(folder_.path.c_str(), uid(), static_cast<gid_t>(-1)) == 0,
+             ::chown(folder_.path.c_str(), defended_uid(), static_cast<gid_t>(-1)) == 0,
          "its mode");
     for (const char* who : {"writer", "reader"}) {
       std::string file = folder_.path + "/" + who;
       must(crypto::write_new_pair(file));
       (who[0] == 'w' ? writer_key_ : reader_key_) = must(crypto::read_secret_key(file));
-      must(::chown(file.c_str(), uid(), static_cast<gid_t>(-1)) == 0, "the owner of a key");
+      must(::chown(file.c_str(), defended_uid(), static_cast<gid_t>(-1)) == 0, "the owner of a key");
     }
   }
 
@@ -91,7 +93,7 @@ class Courtyard {
     options.socket_path = socket();
     options.audit_file = folder_.path + "/audit.log";
     broker::Served served(std::move(options), [] {
-      if (!become(uid())) ::_exit(97);
+      if (!become(defended_uid())) ::_exit(97);
     });
     keeper_ = std::move(served.keeper);
     broker_ = served.broker;
@@ -169,7 +171,7 @@ class Courtyard {
   void start_session() {
     broker::Words ready;
     session_ = std::make_unique<broker::Process>([&] {
-      if (!become(uid())) return 97;
+      if (!become(defended_uid())) return 97;
       Options options;
       options.socket_path = socket();
       options.key_file = folder_.path + "/writer";
@@ -226,7 +228,7 @@ class Courtyard {
       bool takes_pages = at.op == PTRACE_SYSCALL_INFO_ENTRY && at.entry.nr == SYS_fallocate;
       // The memory of a process that others of its uid may attach to belongs to its uid in /proc; else to
       // root.
-      if (about.st_uid == uid() || takes_pages) break;
+      if (about.st_uid == defended_uid() || takes_pages) break;
       must(::ptrace(PTRACE_SYSCALL, pid, nullptr, nullptr) == 0, "an allocation that goes on");
     }
     must(::kill(pid, SIGSTOP) == 0 && ::ptrace(PTRACE_DETACH, pid, nullptr, nullptr) == 0,
@@ -255,4 +257,4 @@ class Courtyard {
   std::vector<ProcessTarget> processes_;
 };
 
-}  // namespace bailey::e2e
+}  // namespace bailey::attack

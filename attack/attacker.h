@@ -9,10 +9,12 @@
 
 #include <array>
 #include <cstdint>
+#include <functional>
 #include <string>
+#include <string_view>
 #include <vector>
 
-namespace bailey::e2e {
+namespace bailey::attack {
 
 struct Attacker {
   std::string name;  // "same uid", "other uid", "root"
@@ -44,8 +46,19 @@ inline constexpr std::array<const char*, 4> process_attempts{"/proc/PID/fd", "pi
 std::string attempt_on(const FileTarget& target, std::size_t attempt, const Attacker& attacker);
 std::string attempt_on(const ProcessTarget& target, std::size_t attempt, const Attacker& attacker);
 
+// Runs `work` in a forked process that becomes the attacker and keeps these descriptors alone; what it says,
+// or "SIG..." where a signal ended it. It is killed with the process that forked it.
+std::string in_attacker(const Attacker& attacker, std::vector<int> kept,
+                        const std::function<std::string()>& work);
+
+// The uid of brokers and sessions that are attacked: one of their own where this process is root, so that
+// root is an attacker like others; else this process's.
+uid_t defended_uid();
+// "same uid", "other uid" or "root".
+Attacker attacker_of(std::string_view name);
+
 // Becomes that user for good, with no capabilities unless it is root, open to debuggers as processes are by
 // default. Whether it worked.
 bool become(uid_t uid);
 
-}  // namespace bailey::e2e
+}  // namespace bailey::attack

@@ -1,4 +1,4 @@
-#include "tools/e2e/attacker.h"
+#include "attack/attacker.h"
 
 #include <fcntl.h>
 #include <fmt/format.h>
@@ -20,7 +20,7 @@
 
 #include "bailey/base/fd.h"
 
-namespace bailey::e2e {
+namespace bailey::attack {
 namespace {
 
 constexpr std::size_t page = 4096;
@@ -207,14 +207,18 @@ void keep_only(std::vector<int> kept) {
   ::syscall(SYS_close_range, from, std::numeric_limits<unsigned>::max(), 0);
 }
 
-std::string in_attacker(const Attacker& attacker, int held, const std::function<std::string()>& work) {
+}  // namespace
+
+std::string in_attacker(const Attacker& attacker, std::vector<int> kept,
+                        const std::function<std::string()>& work) {
   int said[2];
   if (::pipe2(said, O_CLOEXEC) != 0) return fmt::format("no pipe: {}", errno_name(errno));
   std::fflush(nullptr);
   pid_t pid = ::fork();
   if (pid == 0) {
     ::prctl(PR_SET_PDEATHSIG, SIGKILL);
-    keep_only({said[1], held});
+    kept.push_back(said[1]);
+    keep_only(std::move(kept));
     std::string words = become(attacker.uid) ? work() : "could not become the attacker";
     ::_exit(::write(said[1], words.data(), words.size()) == static_cast<ssize_t>(words.size()) ? 0 : 1);
   }
@@ -230,20 +234,26 @@ std::string in_attacker(const Attacker& attacker, int held, const std::function<
   return WIFSIGNALED(status) ? "SIG" + std::string(::sigabbrev_np(WTERMSIG(status))) : words;
 }
 
-}  // namespace
+uid_t defended_uid() { return ::geteuid() == 0 ? 64101 : ::geteuid(); }
+
+Attacker attacker_of(std::string_view name) {
+  const uid_t uid = name == "same uid" ? defended_uid() : name == "root" ? 0 : 64103;
+  return {std::string(name), uid};
+}
 
 bool become(uid_t uid) {
   if (::geteuid() != uid)
     if (::setgroups(0, nullptr) != 0 || ::setresgid(uid, uid, uid) != 0 || ::setresuid(uid, uid, uid) != 0)
       return false;
-  return ::prctl(PR_SET_DUMPABLE, 1) == 0;
+  // Another uid takes both away: its memory from others, and the signal that ends it with its parent.
+  return ::prctl(PR_SET_PDEATHSIG, SIGKILL) == 0 && ::prctl(PR_SET_DUMPABLE, 1) == 0;
 }
 
 std::string attempt_on(const FileTarget& target, std::size_t attempt, const Attacker& attacker) {
-  return in_attacker(attacker, target.held, [&] { return try_file(target, attempt, attacker); });
+  return in_attacker(attacker, {target.held}, [&] { return try_file(target, attempt, attacker); });
 }
 std::string attempt_on(const ProcessTarget& target, std::size_t attempt, const Attacker& attacker) {
-  return in_attacker(attacker, -1, [&] { return try_process(target, attempt, attacker); });
+  return in_attacker(attacker, {}, [&] { return try_process(target, attempt, attacker); });
 }
 
-}  // namespace bailey::e2e
+}  // namespace bailey::attack

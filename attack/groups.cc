@@ -1,0 +1,32 @@
+#include "attack/attack.h"
+
+namespace bailey::attack {
+
+Came in_hostile(const Attacker& attacker, std::vector<int> kept, const std::function<Came()>& act) {
+  const std::string said = in_attacker(attacker, std::move(kept), [&] {
+    Came came;
+    try {
+      came = act();
+    } catch (const std::exception& thrown) {
+      came = Came::broken(thrown.what());
+    }
+    return std::string(1, static_cast<char>('0' + static_cast<int>(came.kind))) + came.seen;
+  });
+  if (said.starts_with("SIG")) return Came::stopped(said);
+  if (said.empty() || said[0] < '0' || said[0] > '3') return Came::broken(said);
+  return {static_cast<Came::Kind>(said[0] - '0'), said.substr(1)};
+}
+
+const Attacks& all_attacks() {
+  static const Attacks attacks = [] {
+    Attacks all;
+    add_files(all);
+    add_waiting(all);
+    add_bounds(all);
+    add_processes(all);
+    return all;
+  }();
+  return attacks;
+}
+
+}  // namespace bailey::attack
