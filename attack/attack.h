@@ -70,6 +70,7 @@ void add_files(Attacks& attacks);
 void add_waiting(Attacks& attacks);
 void add_bounds(Attacks& attacks);
 void add_processes(Attacks& attacks);
+void add_tokens(Attacks& attacks);
 
 // All of them.
 const Attacks& all_attacks();

@@ -24,6 +24,7 @@ const Attacks& all_attacks() {
     add_waiting(all);
     add_bounds(all);
     add_processes(all);
+    add_tokens(all);
     return all;
   }();
   return attacks;

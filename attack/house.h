@@ -65,13 +65,14 @@ class House {
            broker::grant_toml("bob", "orders", "r", of_grants);
   }
   // Under defended_uid().
-  void serve(const std::string& text, unsigned seconds_most = 100) {
+  void serve(const std::string& text, unsigned seconds_most = 100, const std::string& key_file = {}) {
     std::ofstream(folder_ + "/policy.toml") << text;
     must(::chown(folder_.c_str(), defended_uid(), static_cast<gid_t>(-1)) == 0, "owner of the folder");
     broker::ServeOptions options;
     options.policy_file = folder_ + "/policy.toml";
     options.socket_path = socket();
     options.audit_file = folder_ + "/audit.log";
+    options.key_file = key_file;
     broker::Served served(
         std::move(options),
         [] {

@@ -14,6 +14,7 @@
 #include "bailey/abi/control.h"
 #include "bailey/base/clock.h"
 #include "bailey/base/fd.h"
+#include "bailey/capability/token.h"
 #include "bailey/protocol/codec.h"
 #include "bailey/protocol/handshake.h"
 
@@ -87,6 +88,15 @@ class Client {
     auto ready = BAILEY_TRY(ask<protocol::IndexReady>(protocol::IndexMapped{opened.grant}));
     heard[opened.grant] = opened.grant_value = ready.grant_value;
     return opened;
+  }
+  // With a token, and no more than to have it open: what came is left in `fds`.
+  Result<protocol::Opened> open_with(const std::string& token, bool writable = false,
+                                     const std::string& region = "orders") {
+    return ask<protocol::Opened>(protocol::OpenRegion{region, writable, token});
+  }
+  Result<capability::Token> mint(const protocol::MintToken& request) {
+    auto minted = BAILEY_TRY(ask<protocol::TokenMinted>(request));
+    return capability::Token::decode(as_bytes(minted.token));
   }
   // Asks what is new; says what came with the answer before.
   Result<protocol::Attention> attend(std::uint32_t grant) {

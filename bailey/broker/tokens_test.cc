@@ -43,20 +43,12 @@ class Tokens : public BrokerTest {
     if (!connected) throw std::runtime_error(connected.error().to_string());
     return std::move(*connected);
   }
-  Result<Token> mint(Client& client, const protocol::MintToken& request) const {
-    auto minted = BAILEY_TRY(client.ask<protocol::TokenMinted>(request));
-    return Token::decode(as_bytes(minted.token));
-  }
   Token minted(const std::string& holder = "bob", bool writable = true, std::uint64_t expires = 0) const {
     Client alice = as("alice");
-    return mint(alice, {"orders", writable, holder, expires}).value();
-  }
-  static Result<protocol::Opened> open(Client& client, const std::string& token, bool writable = false,
-                                       const std::string& region = "orders") {
-    return client.ask<protocol::Opened>(protocol::OpenRegion{region, writable, token});
+    return alice.mint({"orders", writable, holder, expires}).value();
   }
   static Result<protocol::Opened> open(Client& client, const Token& token, bool writable = false) {
-    return open(client, bytes_of(token), writable);
+    return client.open_with(bytes_of(token), writable);
   }
   static Result<protocol::Text> revoke(Client& client, const Token& token) {
     return client.ask<protocol::Text>(protocol::RevokeToken{token.id()});
@@ -85,19 +77,19 @@ TEST_F(Tokens, AreMintedByAdminsAlone) {
   serve(policy({{"alice", "admin"}, {"bob", "rw"}}));
   for (const char* who : {"bob", "carol"}) {
     Client client = as(who);
-    EXPECT_EQ(mint(client, {"orders", false, "", 0}).error().code, Code::denied) << who;
-    EXPECT_EQ(mint(client, {"other", false, "", 0}).error().code, Code::denied) << who;
+    EXPECT_EQ(client.mint({"orders", false, "", 0}).error().code, Code::denied) << who;
+    EXPECT_EQ(client.mint({"other", false, "", 0}).error().code, Code::denied) << who;
     // Nobody learns which regions there are.
-    EXPECT_EQ(mint(client, {"none", false, "", 0}).error().code, Code::denied) << who;
+    EXPECT_EQ(client.mint({"none", false, "", 0}).error().code, Code::denied) << who;
   }
   Client alice = as("alice");
-  EXPECT_TRUE(mint(alice, {"orders", true, "bob", 0}));
-  EXPECT_EQ(mint(alice, {"other", true, "bob", 0}).error().code, Code::denied);
-  EXPECT_EQ(mint(alice, {"orders", true, "nobody-known", 0}).error().code, Code::not_found);
-  EXPECT_EQ(mint(alice, {"orders", true, "bob", now_seconds() - 1}).error().code, Code::invalid_argument);
+  EXPECT_TRUE(alice.mint({"orders", true, "bob", 0}));
+  EXPECT_EQ(alice.mint({"other", true, "bob", 0}).error().code, Code::denied);
+  EXPECT_EQ(alice.mint({"orders", true, "nobody-known", 0}).error().code, Code::not_found);
+  EXPECT_EQ(alice.mint({"orders", true, "bob", now_seconds() - 1}).error().code, Code::invalid_argument);
   Client admin = as("dave");
-  EXPECT_TRUE(mint(admin, {"other", true, "bob", 0}));
-  EXPECT_EQ(mint(admin, {"none", true, "bob", 0}).error().code, Code::not_found);
+  EXPECT_TRUE(admin.mint({"other", true, "bob", 0}));
+  EXPECT_EQ(admin.mint({"none", true, "bob", 0}).error().code, Code::not_found);
 }
 
 TEST_F(Tokens, IdsAndTagsAreDrawnAnew) {
@@ -137,7 +129,7 @@ TEST_F(Tokens, GiveTheirRightsAndNoMore) {
   EXPECT_EQ(open(bob, narrowed, true).error().code, Code::denied);
   EXPECT_TRUE(open(bob, narrowed));
   // What only the rights on the region, or those of an admin, would give.
-  EXPECT_EQ(mint(bob, {"orders", false, "", 0}).error().code, Code::denied);
+  EXPECT_EQ(bob.mint({"orders", false, "", 0}).error().code, Code::denied);
 }
 
 TEST_F(Tokens, AreForTheirHolder) {
@@ -163,18 +155,18 @@ TEST_F(Tokens, OfOthersOrChangedOnesOpenNothing) {
                          std::size_t{80}, bytes.size() - 1}) {
     std::string other = bytes;
     other[at] = static_cast<char>(other[at] ^ 1);
-    EXPECT_FALSE(open(bob, other)) << at;
+    EXPECT_FALSE(bob.open_with(other)) << at;
   }
-  EXPECT_FALSE(open(bob, bytes.substr(0, bytes.size() - 1)));
-  EXPECT_FALSE(open(bob, std::string(bytes.size(), '\0')));
-  EXPECT_EQ(open(bob, bytes, false, "other").error().code, Code::denied);
-  EXPECT_EQ(open(bob, bytes, false, "none").error().code, Code::denied);
+  EXPECT_FALSE(bob.open_with(bytes.substr(0, bytes.size() - 1)));
+  EXPECT_FALSE(bob.open_with(std::string(bytes.size(), '\0')));
+  EXPECT_EQ(bob.open_with(bytes, false, "other").error().code, Code::denied);
+  EXPECT_EQ(bob.open_with(bytes, false, "none").error().code, Code::denied);
   // With keys that somebody might guess, for a region and an id that are right.
   capability::Head head = token.head();
   for (const std::string& key :
        {std::string(), std::string(32, '\0'), std::string("bailey"), std::string(32, '\xff')})
     EXPECT_EQ(open(bob, capability::Key(as_bytes(key)).mint(head)).error().code, Code::denied);
-  EXPECT_TRUE(open(bob, bytes));
+  EXPECT_TRUE(bob.open_with(bytes));
 }
 
 // What a session was given verifies for itself; with its key nobody mints for the broker or for another
@@ -298,7 +290,7 @@ TEST_F(Tokens, EndWithTheRightOfWhoeverMintedThem) {
   serve(policy({{"alice", "admin"}, {"bob", "r"}}));
   Token of_alice = minted();
   Client admin = as("dave"), bob = as("bob");
-  Token of_admin = mint(admin, {"orders", false, "bob", 0}).value();
+  Token of_admin = admin.mint({"orders", false, "bob", 0}).value();
   auto opened = open(bob, of_alice);
   ASSERT_TRUE(opened);
   ASSERT_TRUE(apply(policy({{"alice", "rw"}, {"bob", "r"}})));
@@ -322,7 +314,7 @@ TEST_F(Tokens, LogsNameIdsAndNeverTokens) {
   Token token = minted("");
   Client bob = as("bob"), alice = as("alice");
   ASSERT_TRUE(open(bob, token));
-  EXPECT_FALSE(open(bob, bytes_of(token).substr(1)));
+  EXPECT_FALSE(bob.open_with(bytes_of(token).substr(1)));
   ASSERT_TRUE(revoke(alice, token));
   std::string log = audit();
   for (const char* event : {"token minted", "open", "token revoked"}) EXPECT_THAT(log, HasSubstr(event));
