@@ -1,7 +1,8 @@
 // Authenticated encryption with associated data, under one key that is used many times.
 //
-// AES-256-GCM, where the processor does AES and carry-less multiplication itself (libsodium has no other form
-// of it, for a table in memory tells its timing), and XChaCha20-Poly1305, for all other machines.
+// AES-256-GCM, where the processor does AES and carry-less multiplication itself (a table in memory would
+// tell its timing), by Intel's multi-buffer library: a text of 256 bytes takes it a quarter of the time that
+// libsodium 1.0.18 takes, which has no wide vectors. XChaCha20-Poly1305, for all other machines, by libsodium.
 //
 // A number must never be used twice under one key with different texts: with AES-GCM that gives the text and
 // the key of the authenticator away. Callers take it from a counter that nobody else has; see
@@ -46,7 +47,8 @@ class Aead {
 
   // Encrypts `text` to `out`, which may be the same memory. `bound` is authenticated and not encrypted.
   void seal(Bytes text, std::byte* out, const Nonce& nonce, Bytes bound, Tag& tag) const;
-  // Decrypts likewise. False, and what is in `out` is worth nothing, unless all is as it was sealed.
+  // Decrypts likewise. False, and zeros in `out`, unless all is as it was sealed; until it returns `out` may
+  // hold what is not.
   [[nodiscard]] bool open(Bytes text, std::byte* out, const Nonce& nonce, Bytes bound, const Tag& tag) const;
 
  private:

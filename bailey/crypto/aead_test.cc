@@ -1,7 +1,9 @@
 #include "bailey/crypto/aead.h"
 
 #include <gtest/gtest.h>
+#include <sodium.h>
 
+#include <cstring>
 #include <optional>
 #include <string>
 
@@ -108,6 +110,37 @@ TEST_P(BothCiphers, TextsOfEverySizeComeBack) {
     }
     ASSERT_TRUE(open(sealed, {bytes, 0}, {}, tag)) << bytes;
     EXPECT_EQ(sealed, plain);
+  }
+}
+
+TEST_P(BothCiphers, WhatDoesNotOpenLeavesZeros) {
+  std::string out(text.size(), 'x');
+  Tag wrong = tag;
+  wrong[0] ^= std::byte{1};
+  EXPECT_FALSE(aead->open(as_bytes(text), mutable_bytes(out).data(), nonce, as_bytes("orders:7"), wrong));
+  EXPECT_EQ(out, std::string(text.size(), '\0'));
+}
+
+// Two libraries that were written apart, at every length around the widths that they work in.
+TEST(Aes, IsWhatLibsodiumMakesOfIt) {
+  if (auto fine = check_cipher(Cipher::aes_256_gcm); !fine) GTEST_SKIP() << fine.error().to_string();
+  ASSERT_GE(::sodium_init(), 0);
+  const std::string key = counted(32), bound = counted(48);
+  const Aead aead = *Aead::create(Cipher::aes_256_gcm, as_bytes(key));
+  const auto raw = [](auto& of) { return reinterpret_cast<const unsigned char*>(of.data()); };
+  for (std::size_t bytes = 0; bytes < 1100; ++bytes) {
+    const std::string plain = counted(bytes);
+    std::string ours(bytes, 0), theirs(bytes, 0);
+    Tag our_tag, their_tag;
+    aead.seal(as_bytes(plain), mutable_bytes(ours).data(), {bytes, 1}, as_bytes(bound), our_tag);
+    unsigned char number[12]{};
+    std::memcpy(number, &bytes, 8);
+    number[8] = 1;
+    ::crypto_aead_aes256gcm_encrypt_detached(
+        reinterpret_cast<unsigned char*>(theirs.data()), reinterpret_cast<unsigned char*>(their_tag.data()),
+        nullptr, raw(plain), bytes, raw(bound), bound.size(), nullptr, number, raw(key));
+    ASSERT_EQ(hex(as_bytes(ours)), hex(as_bytes(theirs))) << bytes;
+    ASSERT_EQ(our_tag, their_tag) << bytes;
   }
 }
 

@@ -131,6 +131,8 @@ template <class Sink>
 template <class Sink>
 [[gnu::noinline]] bool Table::State::look_at_sealed_once(const Word* slot, Word seen, const Home& home,
                                                          std::string_view key, Found& found, Sink& sink) {
+  // All of its lines at once: opening takes so long that no other operation's misses are under way meanwhile.
+  prefetch_record(*view, seen, prefetch_bytes_max);
   Sighted record;
   if (!sight_sealed(*view, seen, key.size(), home.hash, record)) [[unlikely]]
     return false;
