@@ -104,6 +104,8 @@ Came while_written(broker::Process& reader, const std::function<void()>& writes)
   return Came::through(fmt::format("a reader took what it must not (status {})", status));
 }
 
+constexpr std::uint64_t reads_ns = 300'000'000;  // long enough for the writer's thread to begin
+
 // What a hostile writer of a shared table has mapped, and a reader of it.
 struct Words {
   explicit Words(const Ground& ground) : house(ground.folder) {
@@ -134,9 +136,9 @@ struct Words {
     bucket->slots[0] = home.tag << BAILEY_SLOT_TAG_SHIFT | (segment & 0xffff) << BAILEY_SLOT_SEGMENT_SHIFT |
                        ((offset / BAILEY_BLOCK_UNIT) & 0xffff'ffff);
   }
-  // In a process of its own, so that a crash is seen: a session that reads the key as often as `times`, while
+  // In a process of its own, so that a crash is seen: a session that reads the key for `reads_ns`, while
   // the stage does what it does. What it got is the value, or an error that it may meet.
-  Came read(unsigned times, const std::function<void()>& meanwhile) {
+  Came read(const std::function<void()>& meanwhile) {
     broker::Words ready;
     broker::Process reader([&] {
       Session bob = house.session("bob");
@@ -144,7 +146,7 @@ struct Words {
       std::string value;
       if (!table.get("key", value) || value != "value") return 3;
       ready.say();
-      for (unsigned i = 0; i < times; ++i) {
+      for (const std::uint64_t until = monotonic_ns() + reads_ns; monotonic_ns() < until;) {
         auto got = table.get("key", value);
         if (got && value.size() > table::value_bytes_max) return 4;
         if (!got && got.error().code != Code::not_found && got.error().code != Code::contended &&
@@ -167,12 +169,10 @@ struct Words {
   std::uint64_t* lengths = nullptr;
 };
 
-constexpr unsigned reads = 20'000;
-
 Came slots(const Ground& ground) {
   Words words(ground);
   std::size_t at = 0;
-  return words.read(reads, [&] {
+  return words.read([&] {
     const std::uint64_t edge = edges[at++ % std::size(edges)];
     words.slot(words.row.segment, edge);
     words.slot(words.row.segment, words.row.bytes - edge);
@@ -183,14 +183,17 @@ Came slots(const Ground& ground) {
 Came lengths(const Ground& ground) {
   Words words(ground);
   std::size_t at = 0;
-  return words.read(reads, [&] {
-    __atomic_store_n(words.lengths, edges[at++ % std::size(edges)] << (at % 3 * 16), __ATOMIC_RELAXED);
+  return words.read([&] {
+    const std::uint64_t edge = edges[at++ % std::size(edges)];
+    for (const std::uint64_t lie :
+         {edge << (at % 3 * 16), table::make_lengths(3, edge), table::make_lengths(edge, 5)})
+      __atomic_store_n(words.lengths, lie, __ATOMIC_RELAXED);
   });
 }
 // The length that is checked and the length that is used, if they were loaded twice.
 Came length_changes(const Ground& ground) {
   Words words(ground);
-  return words.read(reads, [&] {
+  return words.read([&] {
     __atomic_store_n(words.lengths, table::make_lengths(3, 5), __ATOMIC_RELAXED);
     __atomic_store_n(words.lengths, table::make_lengths(3, 0xffff'ffff), __ATOMIC_RELAXED);
   });
@@ -198,7 +201,7 @@ Came length_changes(const Ground& ground) {
 Came page_words(const Ground& ground) {
   Words words(ground);
   std::size_t at = 0;
-  return words.read(reads, [&] {
+  return words.read([&] {
     std::uint64_t* const word = words.word(BAILEY_SEGMENT_PAGE_WORDS_OFFSET);
     const std::uint64_t edge = edges[at++ % std::size(edges)];
     __atomic_store_n(word, table::make_page_word(edge, edge & 0xff, edge & 0xffff), __ATOMIC_RELAXED);
@@ -211,7 +214,7 @@ Came scribble(const Ground& ground, bool index) {
   Words words(ground);
   const MutableBytes all = index ? words.alice->index.span() : words.alice->segment.span();
   std::uint64_t state = 0x9e37'79b9'7f4a'7c15;
-  return words.read(reads, [&] {
+  return words.read([&] {
     for (int i = 0; i < 4096; ++i) {
       state ^= state << 13;
       state ^= state >> 7;
@@ -261,8 +264,9 @@ Came offset_is_believed(const Ground&) {
   const Believer believer;
   broker::Process reader([&] {
     for (std::uint64_t until = monotonic_ns() + Believer::ns; monotonic_ns() < until;)
-      static_cast<void>(*static_cast<volatile std::byte*>(
-          believer.own + __atomic_load_n(believer.shared, __ATOMIC_RELAXED)));
+      static_cast<void>(
+          *reinterpret_cast<volatile std::byte*>(reinterpret_cast<std::uintptr_t>(believer.own) +
+                                                 __atomic_load_n(believer.shared, __ATOMIC_RELAXED)));
     return 0;
   });
   std::size_t at = 0;

@@ -163,7 +163,7 @@ bool Broker::room_comes(const Region& region) {
     comes = true;
     if (std::exchange(segment.wanted, true)) continue;
     loop_.cancel(segment.patience);
-    segment.patience = loop_.after(drop_ns, [this, id = id] { not_dropped(id, true); });
+    segment.patience = loop_.after(drop_ns, [this, of = id] { not_dropped(of, true); });
   }
   return comes;
 }

@@ -5,6 +5,7 @@
 
 asan_tests=(
   base_test policy_test crypto_test capability_test codec_test kinds_test heap_test table_test hostile_test
+  attack_test
 )
 tsan_tests=(
   table_tsan_test
