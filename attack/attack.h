@@ -71,6 +71,7 @@ void add_waiting(Attacks& attacks);
 void add_bounds(Attacks& attacks);
 void add_processes(Attacks& attacks);
 void add_tokens(Attacks& attacks);
+void add_strict(Attacks& attacks);
 
 // All of them.
 const Attacks& all_attacks();

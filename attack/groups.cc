@@ -25,6 +25,7 @@ const Attacks& all_attacks() {
     add_bounds(all);
     add_processes(all);
     add_tokens(all);
+    add_strict(all);
     return all;
   }();
   return attacks;

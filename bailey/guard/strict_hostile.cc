@@ -1,5 +1,6 @@
 // Hostile code, to be run under `bailey exec --strict` and without it: strict_hostile ATTEMPT... tries each
 // and prints "ATTEMPT RESULT", the result being "done" or the name of the errno.
+#include <dlfcn.h>
 #include <fcntl.h>
 #include <linux/seccomp.h>
 #include <sched.h>
@@ -18,6 +19,7 @@
 #include <cstdint>
 #include <cstdio>
 #include <cstring>
+#include <fstream>
 #include <functional>
 #include <map>
 #include <string>
@@ -27,9 +29,17 @@
 
 using namespace bailey::guard;
 
+// Padding, for a copy of this program that is to have code of its own there.
+asm(R"(
+  .text
+  .balign 4096
+  .skip 3 * 4096, 0x90
+)");
+
 namespace {
 
 constexpr std::size_t page = 4096;
+constexpr std::ptrdiff_t uncalled_offset = 8;
 constexpr int fixed = MAP_FIXED, fresh = MAP_FIXED_NOREPLACE, anonymous = MAP_PRIVATE | MAP_ANONYMOUS;
 constexpr int both = PROT_READ | PROT_WRITE;
 
@@ -101,6 +111,49 @@ long executable_file() {
   ::close(fd);
   errno = os;
   return got;
+}
+
+// ---- code that changes behind its mapping
+
+// A function of a library that this program has and never calls.
+const char* uncalled() { return static_cast<const char*>(::dlsym(RTLD_DEFAULT, "jnl")) + uncalled_offset; }
+
+// Writes to the file that the function came from, and looks whether what would run changed.
+long change_file_of_code() {
+  Dl_info about;
+  const char* const code = uncalled();
+  if (::dladdr(code, &about) == 0) return -1;
+  const int fd = ::open(about.dli_fname, O_RDWR);
+  const auto at = static_cast<off_t>(code - static_cast<const char*>(about.dli_fbase));
+  char byte;
+  if (fd < 0 || ::pread(fd, &byte, 1, at) != 1) return -1;
+  const char before = static_cast<volatile const char&>(*code);
+  if (byte != before) {
+    errno = EINVAL;
+    return -1;
+  }
+  byte = static_cast<char>(~byte);
+  if (::pwrite(fd, &byte, 1, at) != 1) return -1;
+  if (static_cast<volatile const char&>(*code) != before) return 0;
+  errno = ESTALE;
+  return -1;
+}
+
+// Whether there is an instruction that opens all keys in what may run, but for gates (pkru.h).
+long find_wrpkru() {
+  std::ifstream maps("/proc/self/maps");
+  for (std::string line; std::getline(maps, line);) {
+    unsigned long from = 0, to = 0;
+    char rights[5] = {};
+    if (std::sscanf(line.c_str(), "%lx-%lx %4s", &from, &to, rights) != 3 || rights[2] != 'x' ||
+        line.find("[vsyscall]") != std::string::npos)
+      continue;
+    const auto* code = reinterpret_cast<const volatile unsigned char*>(from);
+    for (unsigned long i = 0; i + 3 <= to - from; ++i)
+      if (code[i] == 0x0f && code[i + 1] == 0x01 && code[i + 2] == 0xef) return 0;
+  }
+  errno = ENOENT;
+  return -1;
 }
 
 long x32_call() { return ::syscall(0x40000000 | SYS_getpid); }
@@ -231,6 +284,8 @@ const std::map<std::string, std::function<long()>> attempts{
     {"execveat", [] { return begin_program(true); }},
     {"seccomp", [] { return ::syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, nullptr); }},
     {"prctl-seccomp", [] { return ::syscall(SYS_prctl, PR_SET_SECCOMP, SECCOMP_MODE_FILTER, 0, 0, 0); }},
+    {"changed-file", change_file_of_code},
+    {"wrpkru", find_wrpkru},
     // Killed.
     {"32-bit", call_of_32_bit},
     {"x32", x32_call},

@@ -142,6 +142,8 @@ void add_attack(CLI::App& app, int& status) {
       "  bounds     offsets, lengths and numbers at every edge; memory scribbled over while others read\n"
       "  processes  what the kernel lets one process do to another, and to mappings of its own\n"
       "  tokens     made up, changed, used too long, elsewhere, by others; minted with what keys one has\n"
+      "  strict     what code of a program does that was begun by bailey exec --strict, to get at guarded "
+      "pages\n"
       "  canary     the same on what nothing protects: it gets through, or the suite would see no success\n"
       "What gets through on a rung and is known to is said so, with what stops it.\n"
       "Exit status 1 where anything got through that should not, or a canary did not.\n"
