@@ -30,6 +30,7 @@ extract() {
 }
 extract put.cpp
 extract put.c
+extract frames.cpp
 
 # Runs without a broker: it must say so, and end by itself.
 run() {
@@ -64,6 +65,9 @@ flags=$(pkg-config --cflags --libs bailey)
 c++ -std=c++23 -Wall -Wextra -Werror "$work/put.cpp" $flags -o "$work/put-cpp"
 # shellcheck disable=SC2086
 cc -std=c11 -Wall -Wextra -Wpedantic -Werror "$work/put.c" $flags -o "$work/put-c"
+# shellcheck disable=SC2086
+c++ -std=c++23 -Wall -Wextra -Werror "$work/frames.cpp" $flags -o "$work/frames"
+run "$work/frames"
 run "$work/put-cpp"
 run "$work/put-c"
 

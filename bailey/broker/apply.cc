@@ -74,6 +74,11 @@ Result<Region> Broker::plan_region(const policy::Region& wanted) const {
   region.bytes = wanted.bytes;
   std::uint64_t seed = 0;
   random_bytes(&seed, sizeof seed);
+  if (region.raw()) {
+    region.geometry.mode = static_cast<table::Mode>(wanted.mode);
+    region.index_bytes = wanted.bytes / unit(1) * unit(1);
+    return region;
+  }
   std::uint64_t records = wanted.records.value_or(wanted.bytes / record_bytes_expected);
   region.geometry = table::Geometry::plan(static_cast<table::Mode>(wanted.mode), records, seed);
   region.index_bytes = unit(region.geometry.index_bytes());

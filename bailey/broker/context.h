@@ -8,7 +8,7 @@ namespace bailey::broker {
 
 inline policy::ParseContext parse_context(policy::Lookups lookups = policy::Lookups::of_system()) {
   policy::ParseContext context;
-  context.kinds = {"table"};
+  context.kinds = {"table", "raw"};
   // A region may ask for nothing; what it gets is `process` all the same, and the posture says so.
   context.enforced = {"none", "process", "encrypted"};
   // Sessions are processes of this machine, and what its processor lacks they lack too. What else may keep

@@ -27,7 +27,7 @@ void Broker::with_index(Region& region, std::function<void(Status)> then) {
                 {
                   Mapping mapping =
                       BAILEY_TRY(Mapping::of_file(file->get(), made->index_bytes, Access::read_write));
-                  table::Table::format(mapping.span(), made->geometry);
+                  if (!made->raw()) table::Table::format(mapping.span(), made->geometry);
                 }
                 return adopt_index(*made, IndexFile{generation, std::move(*file), {}}, nullptr);
               }();

@@ -96,6 +96,13 @@ struct Region {
   crypto::Cipher cipher = crypto::Cipher::aes_256_gcm;  // of an encrypted region
   crypto::Generation key_generation = 0;                // of its key; 0: it is not encrypted
 
+  // A raw region is one file of plain bytes: its index, without a shape, and no segments.
+  bool raw() const { return kind == "raw"; }
+  bool has_shape() const {
+    return raw() ? geometry.buckets == 0 && geometry.overflow_buckets == 0 && index_bytes != 0
+                 : geometry.fits(index_bytes);
+  }
+
   // Not stored.
   crypto::Secret key;  // of generation key_found
   crypto::Generation key_found = 0;

@@ -121,6 +121,9 @@ Reaction Broker::create_segment(Session& session, std::uint64_t number,
                                 const protocol::CreateSegment& request) {
   Open& open = *BAILEY_TRY(own_open(session, request.grant, true));
   Region& region = *region_of(open.region);
+  if (region.raw())
+    return fail(Code::unsupported, By::broker,
+                fmt::format("region {} is raw and has no segments", region.name));
   // One that it never confirmed: the answer was lost with the broker that gave it.
   std::vector<SegmentId> lost;
   for (auto& [id, segment] : segments_)

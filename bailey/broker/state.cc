@@ -267,8 +267,7 @@ Result<std::vector<Region>> State::regions() {
     region.geometry.mode = static_cast<table::Mode>(mode);
     region.cipher = static_cast<crypto::Cipher>(cipher);
     if (!rows.whole() || region.number >= BAILEY_REGIONS_MAX || (mode != 1 && mode != 2) || cipher < 1 ||
-        cipher > crypto::cipher_max || region.key_generation > crypto::generations_max ||
-        !region.geometry.fits(region.index_bytes))
+        cipher > crypto::cipher_max || region.key_generation > crypto::generations_max || !region.has_shape())
       return damaged("regions");
     found.push_back(std::move(region));
   }

@@ -138,21 +138,21 @@ Result<capability::Scope> Broker::redeem(const Session& session, const Region* r
     return refused(fmt::format("has rights r on region {}; rw was asked", region->name),
                    "open it for reading, or ask for a token with rights rw");
   if (!scope.narrower_than_file()) return scope;
-  bool raw = region->kind == "raw";
-  if (raw ? !scope.prefix.empty() : scope.prefix.empty() || scope.begin != 0 || scope.end != scope.no_end)
+  if (region->raw() ? !scope.prefix.empty()
+                    : scope.prefix.empty() || scope.begin != 0 || scope.end != scope.no_end)
     return refused(fmt::format("is for a part that a {} has not", region->kind),
                    "ranges are for raw regions, key prefixes for tables");
   // What is given out is a descriptor of the whole file: something in the session must hold it to its part. A
   // window does, inside of gates; a table has nothing that looks at prefixes.
   auto rungs = in_force(*region);
-  if (!raw || std::find(rungs.begin(), rungs.end(), "pkey") == rungs.end())
+  if (!region->raw() || std::find(rungs.begin(), rungs.end(), "pkey") == rungs.end())
     return fail(
         Code::unsupported, By::broker,
         fmt::format("the token is for a part of region {}, and nothing there holds a session to a part: it "
                     "would be given all of the file",
                     region->name),
-        raw ? "protect the region with \"pkey\", or ask for a token for all of it"
-            : "ask for a token for all of it");
+        region->raw() ? "protect the region with \"pkey\", or ask for a token for all of it"
+                      : "ask for a token for all of it");
   return scope;
 }
 

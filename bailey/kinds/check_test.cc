@@ -11,9 +11,10 @@ namespace {
 
 using ::testing::HasSubstr;
 
-TEST(Kinds, TableIsTheOneThatThereIs) {
-  ASSERT_EQ(all().size(), 1u);
+TEST(Kinds, AreTablesAndPlainBytes) {
+  ASSERT_EQ(all().size(), 2u);
   EXPECT_EQ(all()[0].name, "table");
+  EXPECT_EQ(all()[1].name, "raw");
   EXPECT_EQ(find("channel"), nullptr);
 }
 

@@ -6,6 +6,7 @@
 #include <array>
 
 #include "bailey/base/count.h"
+#include "bailey/kinds/raw_kind.h"
 #include "bailey/kinds/table_kind.h"
 
 namespace bailey::kinds {
@@ -13,6 +14,7 @@ namespace {
 
 constexpr std::array kinds_list{
     Kind{"table", table::Geometry::plan, table::Table::format, check_table, inspect_table},
+    Kind{"raw", plan_raw, format_raw, check_raw, inspect_raw},
 };
 
 }  // namespace
@@ -29,13 +31,14 @@ bool Report::sound() const {
 }
 
 std::string Report::to_string() const {
-  std::string text = fmt::format(
-      "{}, {} of keys, {} of values\n"
-      "{}, {:.1f} % in use; {} with overflow; {}\n",
-      counted(records, "record"), counted(key_bytes, "byte"), counted(value_bytes, "byte"),
-      counted(slots, "slot"),
-      slots != 0 ? 100.0 * static_cast<double>(records) / static_cast<double>(slots) : 0.0,
-      counted(buckets_overflowing, "bucket"), counted(segments, "segment"));
+  std::string text;
+  if (slots != 0)  // of what has records
+    text = fmt::format(
+        "{}, {} of keys, {} of values\n"
+        "{}, {:.1f} % in use; {} with overflow; {}\n",
+        counted(records, "record"), counted(key_bytes, "byte"), counted(value_bytes, "byte"),
+        counted(slots, "slot"), 100.0 * static_cast<double>(records) / static_cast<double>(slots),
+        counted(buckets_overflowing, "bucket"), counted(segments, "segment"));
   for (const Finding& finding : findings) {
     text += finding.grade == Finding::Grade::damage ? "DAMAGE  " : "note    ";
     if (finding.count != 0) text += fmt::format("{} x ", finding.count);

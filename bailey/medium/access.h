@@ -144,6 +144,28 @@ inline Word tail_word(const void* from, std::size_t bytes, std::size_t count) {
   if (bytes != 0) store_relaxed(reinterpret_cast<Word*>(to), tail_word(from, all, bytes));
 }
 
+// Bytes at any place and of any number, where nothing but these bytes may be touched and nothing is
+// validated: a copy that races with another gives old and new bytes.
+inline void copy_out_bytes(void* to, const std::byte* from, std::size_t bytes) {
+#ifndef BAILEY_COPIES_ARE_WATCHED
+  copy_bytes(to, from, bytes);
+#else
+  auto* out = static_cast<std::byte*>(to);
+  for (std::size_t i = 0; i < bytes; ++i) __atomic_load(from + i, out + i, __ATOMIC_RELAXED);
+#endif
+}
+inline void copy_in_bytes(std::byte* to, const void* from, std::size_t bytes) {
+#ifndef BAILEY_COPIES_ARE_WATCHED
+  copy_bytes(to, from, bytes);
+#else
+  const auto* in = static_cast<const std::byte*>(from);
+  for (std::size_t i = 0; i < bytes; ++i) {
+    std::byte byte = in[i];
+    __atomic_store(to + i, &byte, __ATOMIC_RELAXED);
+  }
+#endif
+}
+
 // Whether the words at `from` spell `text` and zeros to the next multiple of 8.
 inline bool equal(const std::byte* from, std::string_view text) {
   const auto* words = reinterpret_cast<const Word*>(from);

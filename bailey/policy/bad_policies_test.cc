@@ -172,6 +172,14 @@ const std::vector<Bad>& bad_policies() {
       {"protection twice",
        with_region("kind = \"table\"\nsize = \"8MiB\"\nprotect = [\"process\", \"process?\"]\n"),
        {"f:9:23: \"protect\" in [region.orders] has \"process\" twice; keep one of them"}},
+      {"records of plain bytes",
+       with_region("kind = \"raw\"\nsize = \"8MiB\"\nrecords = 1000\n"),
+       {"f:9:11: [region.orders] is raw, and plain bytes have no records; leave out \"records\""}},
+      {"plain bytes encrypted",
+       with_region("kind = \"raw\"\nsize = \"8MiB\"\nprotect = [\"process\", \"encrypted?\"]\n"),
+       {"f:9:12: \"protect\" in [region.orders] has \"encrypted\", and the region is raw; records are what "
+        "is "
+        "encrypted, and plain bytes have none: make it a table"}},
       {"signed without encrypted",
        with_region("kind = \"table\"\nsize = \"8MiB\"\nprotect = [\"process\", \"signed?\"]\n"),
        {"f:9:12: \"protect\" in [region.orders] has \"signed\" without \"encrypted\"; signatures are over "

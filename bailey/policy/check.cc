@@ -210,7 +210,12 @@ class Checker {
     if (keys.require("size", "\"256MiB\""))
       if (auto size = keys.size("size")) region_size(made, keys, *size, total);
     if (auto mode = keys.choice("mode", mode_names)) made.mode = *mode == 1 ? Mode::shared : Mode::exclusive;
-    if (auto records = keys.count("records", records_max)) made.records = records->value;
+    if (auto records = keys.count("records", records_max)) {
+      made.records = records->value;
+      if (made.kind == "raw")
+        out_.error(records->at, fmt::format("{} is raw, and plain bytes have no records", keys.where()),
+                   "leave out \"records\"");
+    }
     made.quota_bytes = made.bytes;
     if (auto quota = keys.size("quota")) {
       if (made.bytes != 0 && quota->value > made.bytes)
@@ -284,6 +289,9 @@ class Checker {
     if (has("signed") && !has("encrypted"))
       out_.error(at, fmt::format("\"protect\" in {} has \"signed\" without \"encrypted\"", keys.where()),
                  "signatures are over encrypted records; add \"encrypted\"");
+    if (made.kind == "raw" && has("encrypted"))
+      out_.error(at, fmt::format("\"protect\" in {} has \"encrypted\", and the region is raw", keys.where()),
+                 "records are what is encrypted, and plain bytes have none: make it a table");
     if (std::none_of(made.protect.begin(), made.protect.end(),
                      [](const Protection& p) { return p.in_force; }))
       out_.error(at, fmt::format("nothing of \"protect\" in {} is enforced here", keys.where()),

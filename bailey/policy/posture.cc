@@ -32,21 +32,24 @@ void process_rung(const Region& region, bool sealed, bool one_uid, RegionPosture
   out.holds.push_back(
       {"process: a region without a grant is not opened", Word::broker,
        "the broker passes descriptors only under a grant, and its files are closed to other uids"});
+  bool raw = region.kind == "raw";  // one file, and no segments
   if (sealed) {
-    out.holds.push_back(
-        {"process: nobody writes into another's segment", Word::kernel,
-         "each file is sealed to the one process that mapped it for writing (F_SEAL_FUTURE_WRITE)"});
+    if (!raw)
+      out.holds.push_back(
+          {"process: nobody writes into another's segment", Word::kernel,
+           "each file is sealed to the one process that mapped it for writing (F_SEAL_FUTURE_WRITE)"});
     out.holds.push_back({"process: nobody shrinks or grows a file under a reader", Word::kernel,
                          "F_SEAL_SHRINK, F_SEAL_GROW and F_SEAL_SEAL"});
-  } else {
+  } else if (!raw) {
     out.holds.push_back(
         {"process: nobody writes into another's segment", one_uid ? Word::client : Word::kernel,
          "readers get read-only descriptors and the files have mode 0600; this medium takes no seals"});
   }
   if (region.mode == Mode::exclusive)
-    out.holds.push_back({"process: the index has one writer",
+    out.holds.push_back({raw ? "process: the bytes have one writer" : "process: the index has one writer",
                          sealed || !one_uid ? Word::kernel : Word::client,
-                         "one writing session at a time, and the index is a file of its own"});
+                         raw ? "one writing session at a time, and they are a file of its own"
+                             : "one writing session at a time, and the index is a file of its own"});
   out.holds.push_back(
       {"revocation: new opens fail", Word::broker, "each open is decided by the policy in force"});
   out.holds.push_back({"revocation: reads and writes of what is mapped fail", Word::client,
@@ -58,8 +61,14 @@ void process_rung(const Region& region, bool sealed, bool one_uid, RegionPosture
 
   if (region.mode == Mode::shared)
     out.not_stopped.push_back(
-        "Mode shared: all with rw write one index, so each of them can delete or hide entries of others; "
-        "none can write into another's records.");
+        raw ? "Mode shared: all with rw write the same bytes, and nothing keeps them apart."
+            : "Mode shared: all with rw write one index, so each of them can delete or hide entries of "
+              "others; "
+              "none can write into another's records.");
+  if (raw)
+    out.not_stopped.push_back(
+        "Plain bytes have no versions: who reads what another writes meanwhile may get old and new bytes, "
+        "mixed.");
   out.not_stopped.push_back(
       "A reader whose grant ended keeps what it has copied; hostile code of its own keeps what it had mapped "
       "by "
@@ -145,6 +154,13 @@ RegionPosture posture_of(const Policy& policy, const Region& region, const Postu
         "that runs "
         "in the process can write the register that opens them, or ask the kernel (process_vm_readv, "
         "/proc/self/mem).");
+  if (in_force(region, "pkey") && region.kind == "raw") {
+    out.holds.push_back({"pkey: a token for a part of the bytes is held to its part", Word::client,
+                         "windows look at their bounds, and there is no other way through the gates"});
+    out.not_stopped.push_back(
+        "Whoever opens it with a token for a part is given all of the file: a process with code of its own "
+        "in place of the library reads all of it, and writes where the token has rw.");
+  }
   lacking(region, out);
   if (!sealed)
     out.not_stopped.push_back(

@@ -108,6 +108,25 @@ TEST(Posture, KeysHoldOffWhatStraysAndNotWhatGoesForIt) {
               Contains(StartsWith("Protection keys hold off loads and stores that stray")));
 }
 
+TEST(Posture, PlainBytesHaveNoSegmentsAndNoOtherWordThanThatOfWindowsForAPart) {
+  const std::string raw = pool + alice + "[region.orders]\nkind = \"raw\"\nsize = \"8MiB\"\n";
+  RegionPosture exclusive = of(raw), shared = of(raw + "mode = \"shared\"\n");
+  EXPECT_EQ(word_of(exclusive, "the bytes have one writer"), Word::kernel);
+  EXPECT_EQ(word_of(shared, "the bytes have one writer"), Word::nobody);
+  EXPECT_THAT(shared.not_stopped, Contains(StartsWith("Mode shared: all with rw write the same bytes")));
+  for (const RegionPosture& posture : {exclusive, shared}) {
+    EXPECT_EQ(word_of(posture, "writes into another's segment"), Word::nobody);
+    EXPECT_EQ(word_of(posture, "index"), Word::nobody);
+    EXPECT_THAT(posture.not_stopped, Contains(StartsWith("Plain bytes have no versions")));
+    EXPECT_THAT(posture.not_stopped, Not(Contains(HasSubstr("given all of the file"))));
+  }
+  Policy policy = policy_of(raw + "protect = [\"process\", \"pkey?\"]\n");
+  policy.regions[0].protect[1].in_force = true;
+  RegionPosture guarded = posture_of(policy, policy.regions[0], {});
+  EXPECT_EQ(word_of(guarded, "a token for a part"), Word::client);
+  EXPECT_THAT(guarded.not_stopped, Contains(HasSubstr("given all of the file")));
+}
+
 TEST(Posture, IsMadeForEveryRegion) {
   Policy policy = policy_of(good + "[region.ledger]\nkind = \"table\"\nsize = \"4MiB\"\n");
   auto all = posture(policy, {});

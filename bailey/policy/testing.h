@@ -16,7 +16,7 @@ inline const std::string key_two = "AgMEBQYHCAkKCwwNDg8QERITFBUWFxgZGhscHR4fICE=
 // all).
 inline ParseContext fixed_context() {
   ParseContext context;
-  context.kinds = {"table", "channel"};
+  context.kinds = {"table", "channel", "raw"};
   context.enforced = {"none", "process"};
   context.broker_uid = 7;
   auto among = [](std::map<std::string, std::uint32_t> accounts, std::string what) {

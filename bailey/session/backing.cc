@@ -118,7 +118,8 @@ Status BrokerBacking::check(const protocol::Opened& opened, const table::Geometr
                                            opened.number, opened.grant));
   if (geometry.mode != table::Mode::exclusive && geometry.mode != table::Mode::shared)
     return misbehaved(region_, fmt::format("named a mode {} that does not exist", opened.mode));
-  if (!geometry.fits(opened.index_bytes))
+  bool raw = opened.kind == "raw";
+  if (raw ? opened.buckets != 0 || opened.overflow_buckets != 0 : !geometry.fits(opened.index_bytes))
     return misbehaved(region_, fmt::format("gave an index of {} bytes to {} + {} buckets", opened.index_bytes,
                                            opened.buckets, opened.overflow_buckets));
   if (opened.index_writable != writable || (opened.writer != 0) != writable)

@@ -33,6 +33,8 @@ extern "C" {
 
 typedef struct bailey_session bailey_session;
 typedef struct bailey_table bailey_table;
+typedef struct bailey_raw bailey_raw;
+typedef struct bailey_window bailey_window;
 
 /* ---- results
  * ---------------------------------------------------------------------------------------------------- */
@@ -182,6 +184,31 @@ struct bailey_item {
  * A key that is there during the whole scan comes at least once. */
 BAILEY_API int bailey_scan(bailey_table* table, struct bailey_cursor* cursor, size_t items_max,
                            const struct bailey_item** items, size_t* count);
+
+/* ---- raw regions
+ * ------------------------------------------------------------------------------------------------ */
+
+/* A region of plain bytes, and windows onto parts of it: session/window.h says what they check. Bytes that
+ * another writes meanwhile may be read mixed, old and new. Close windows and regions in any order. */
+BAILEY_API int bailey_open_raw(bailey_session* session, const char* region, int access, bailey_raw** raw);
+BAILEY_API void bailey_raw_close(bailey_raw* raw); /* NULL is allowed */
+BAILEY_API uint64_t bailey_raw_bytes(const bailey_raw* raw);
+
+/* A window onto `bytes` bytes from `offset` on: the token that the session holds for the region, narrowed to
+ * these and verified. BAILEY_INVALID_ARGUMENT beyond the region, BAILEY_DENIED beyond the token. */
+BAILEY_API int bailey_acquire(bailey_raw* raw, uint64_t offset, uint64_t bytes, int access,
+                              bailey_window** window);
+BAILEY_API void bailey_window_close(bailey_window* window); /* NULL is allowed */
+
+/* `offset` counts from the window's beginning. BAILEY_INVALID_ARGUMENT out of its bounds, BAILEY_DENIED where
+ * it is for reading, BAILEY_REVOKED once the window, the grant or the token was taken back. */
+BAILEY_API int bailey_window_read(bailey_window* window, uint64_t offset, void* out, size_t bytes);
+BAILEY_API int bailey_window_write(bailey_window* window, uint64_t offset, const void* in, size_t bytes);
+/* `same`: 1 where these bytes are there, else 0. */
+BAILEY_API int bailey_window_compare(bailey_window* window, uint64_t offset, const void* with, size_t bytes,
+                                     int* same);
+/* Ends it for good. */
+BAILEY_API void bailey_window_revoke(bailey_window* window);
 
 #ifdef __cplusplus
 }

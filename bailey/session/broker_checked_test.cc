@@ -147,6 +147,7 @@ INSTANTIATE_TEST_SUITE_P(
         Broken{"IndexTooSmallForItsBuckets", open_to_read, "buckets",
                opened([](auto& o) { o.buckets = 100'000; })},
         Broken{"NoBuckets", open_to_read, "buckets", opened([](auto& o) { o.buckets = 0; })},
+        Broken{"BucketsInPlainBytes", open_to_read, "buckets", opened([](auto& o) { o.kind = "raw"; })},
         Broken{"MoreRightsThanAsked", open_to_read, "other rights", opened([](auto& o) {
                  o.index_writable = true;
                  o.writer = 9;

@@ -19,6 +19,12 @@ struct bailey_table {
   std::vector<bailey::table::Get> gets;
   std::vector<bailey::table::Write> writes;
 };
+struct bailey_raw {
+  bailey::session::Raw raw;
+};
+struct bailey_window {
+  bailey::session::Window window;
+};
 
 namespace {
 
@@ -61,6 +67,9 @@ int guarded(Call&& call) {
   }
 }
 
+bailey::Access access_of(int access) {
+  return access == BAILEY_WRITE ? bailey::Access::read_write : bailey::Access::read_only;
+}
 bool missing(const void* bytes, std::size_t size) { return bytes == nullptr && size > 0; }
 std::string_view text(const void* bytes, std::size_t size) { return {static_cast<const char*>(bytes), size}; }
 
@@ -136,8 +145,7 @@ int bailey_open_table(bailey_session* session, const char* region, int access, b
   if (access != BAILEY_READ && access != BAILEY_WRITE)
     return invalid("access is BAILEY_READ or BAILEY_WRITE");
   return guarded([&] {
-    auto opened = session->session.open_table(
-        region, access == BAILEY_WRITE ? bailey::Access::read_write : bailey::Access::read_only);
+    auto opened = session->session.open_table(region, access_of(access));
     if (!opened) return keep(std::move(opened).error());
     *table = new bailey_table{std::move(*opened), {}, {}, {}, {}};
     return 0;
@@ -270,4 +278,77 @@ int bailey_scan(bailey_table* table, bailey_cursor* cursor, size_t items_max, co
     *count = table->faces.size();
     return 0;
   });
+}
+
+int bailey_open_raw(bailey_session* session, const char* region, int access, bailey_raw** raw) {
+  if (session == nullptr || region == nullptr || raw == nullptr)
+    return invalid("bailey_open_raw needs a session, a region and a place for the answer");
+  if (access != BAILEY_READ && access != BAILEY_WRITE)
+    return invalid("access is BAILEY_READ or BAILEY_WRITE");
+  return guarded([&] {
+    auto opened = session->session.open_raw(region, access_of(access));
+    if (!opened) return keep(std::move(opened).error());
+    *raw = new bailey_raw{std::move(*opened)};
+    return 0;
+  });
+}
+
+void bailey_raw_close(bailey_raw* raw) {
+  guarded([&] {
+    delete raw;
+    return 0;
+  });
+}
+
+uint64_t bailey_raw_bytes(const bailey_raw* raw) { return raw != nullptr ? raw->raw.bytes() : 0; }
+
+int bailey_acquire(bailey_raw* raw, uint64_t offset, uint64_t bytes, int access, bailey_window** window) {
+  if (raw == nullptr || window == nullptr)
+    return invalid("bailey_acquire needs a region and a place for the window");
+  if (access != BAILEY_READ && access != BAILEY_WRITE)
+    return invalid("access is BAILEY_READ or BAILEY_WRITE");
+  return guarded([&] {
+    auto acquired = raw->raw.acquire(offset, bytes, access_of(access));
+    if (!acquired) return keep(std::move(acquired).error());
+    *window = new bailey_window{std::move(*acquired)};
+    return 0;
+  });
+}
+
+void bailey_window_close(bailey_window* window) {
+  guarded([&] {
+    delete window;
+    return 0;
+  });
+}
+
+int bailey_window_read(bailey_window* window, uint64_t offset, void* out, size_t bytes) {
+  if (window == nullptr || missing(out, bytes)) return invalid("a window and a buffer are needed");
+  return guarded([&] {
+    auto read = window->window.read(offset, {static_cast<std::byte*>(out), bytes});
+    return read ? 0 : keep(std::move(read).error());
+  });
+}
+
+int bailey_window_write(bailey_window* window, uint64_t offset, const void* in, size_t bytes) {
+  if (window == nullptr || missing(in, bytes)) return invalid("a window and bytes are needed");
+  return guarded([&] {
+    auto written = window->window.write(offset, {static_cast<const std::byte*>(in), bytes});
+    return written ? 0 : keep(std::move(written).error());
+  });
+}
+
+int bailey_window_compare(bailey_window* window, uint64_t offset, const void* with, size_t bytes, int* same) {
+  if (window == nullptr || same == nullptr || missing(with, bytes))
+    return invalid("a window, bytes and a place for the answer are needed");
+  return guarded([&] {
+    auto compared = window->window.compare(offset, {static_cast<const std::byte*>(with), bytes});
+    if (!compared) return keep(std::move(compared).error());
+    *same = *compared ? 1 : 0;
+    return 0;
+  });
+}
+
+void bailey_window_revoke(bailey_window* window) {
+  if (window != nullptr) window->window.revoke();
 }

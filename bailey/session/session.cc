@@ -6,6 +6,7 @@
 
 #include "bailey/session/backing.h"
 #include "bailey/session/core.h"
+#include "bailey/session/credential.h"
 
 namespace bailey::session {
 
@@ -19,7 +20,13 @@ Result<Session> Session::connect(const Options& options) {
 }
 
 Result<Region> Session::open_region(std::string_view region, Access access, const capability::Token* token) {
-  return BrokerBacking::open(core_, region, access, token);
+  Region opened = BAILEY_TRY(BrokerBacking::open(core_, region, access, token));
+  if (opened.credential->scope_of(opened.credential->token())->narrower_than_file())
+    return fail(
+        Code::unsupported, By::library,
+        fmt::format("the token is for a part of region {}, and below structures there are no parts", region),
+        "open_raw gives windows onto it");
+  return opened;
 }
 
 Result<table::Table> Session::open_table(std::string_view region, Access access,
@@ -29,6 +36,10 @@ Result<table::Table> Session::open_table(std::string_view region, Access access,
     return fail(Code::unsupported, By::library,
                 fmt::format("region {} is a {}, not a table", region, opened.kind));
   return table::Table::open(std::move(opened.view), opened.geometry);
+}
+
+Result<Raw> Session::open_raw(std::string_view region, Access access, const capability::Token* token) {
+  return Raw::open(BAILEY_TRY(BrokerBacking::open(core_, region, access, token)), region);
 }
 
 Result<capability::Token> Session::mint_token(std::string_view region, const Mint& mint) {

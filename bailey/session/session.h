@@ -33,6 +33,7 @@
 #include "bailey/base/fd.h"
 #include "bailey/capability/token.h"
 #include "bailey/pool/view.h"
+#include "bailey/session/window.h"
 #include "bailey/table/table.h"
 
 namespace bailey::session {
@@ -58,7 +59,7 @@ class Credential;
 
 // An open region, before a structure is laid over it.
 struct Region {
-  std::string kind;                  // "table"
+  std::string kind;                  // "table", "raw"
   table::Geometry geometry;          // of a table
   std::uint64_t size = 0;            // in bytes, quota of the whole region
   std::uint64_t segment_bytes = 0;   // of a usual segment
@@ -88,7 +89,10 @@ class Session {
   // which nothing enforces there).
   Result<table::Table> open_table(std::string_view region, Access access,
                                   const capability::Token* token = nullptr);
-  // For whoever looks below structures (`bailey region check`).
+  // Opens a region of plain bytes (window.h). Errors: likewise. A token for a part of it is taken where the
+  // region has the rung `pkey`.
+  Result<Raw> open_raw(std::string_view region, Access access, const capability::Token* token = nullptr);
+  // For whoever looks below structures (`bailey region check`). A token for a part is unsupported.
   Result<Region> open_region(std::string_view region, Access access,
                              const capability::Token* token = nullptr);
 
@@ -138,6 +142,8 @@ std::string_view version();
 namespace bailey {
 using capability::Token;
 using session::Options;
+using session::Raw;
 using session::Session;
+using session::Window;
 using table::Table;
 }  // namespace bailey

@@ -51,6 +51,7 @@ void add_bench(CLI::App& app, int& status) {
     return !done && done.error().code == Code::invalid_argument ? exit_usage : outcome;
   });
   add_bench_open(*bench, status);
+  add_bench_window(*bench, status);
 }
 
 }  // namespace bailey::tools

@@ -28,7 +28,7 @@ class Alone(unittest.TestCase):
     def test_help_of_every_subcommand_has_an_example(self):
         status, out, _ = run("--help")
         self.assertEqual(status, 0)
-        for word in ("serve", "principal", "policy", "table", "region", "status", "pool", "bench", "demo", "exec"):
+        for word in ("serve", "principal", "policy", "table", "region", "token", "status", "pool", "bench", "demo", "exec"):
             self.assertIn(word, out.decode())
         for command in (["serve"], ["demo"], ["status"], ["principal", "add"], ["policy", "check"], ["policy", "apply"],
                         ["table", "put"], ["table", "get"], ["table", "del"], ["table", "scan"], ["region", "list"],

@@ -53,10 +53,13 @@ void add_principal(CLI::App& app, int& status);
 void add_policy(CLI::App& app, int& status);
 void add_table(CLI::App& app, int& status);
 void add_region(CLI::App& app, int& status);
+void add_region_bytes(CLI::App& region, int& status);  // of `bailey region`
+void add_token(CLI::App& app, int& status);
 void add_status(CLI::App& app, int& status);
 void add_pool(CLI::App& app, int& status);
 void add_bench(CLI::App& app, int& status);
 void add_bench_open(CLI::App& bench, int& status);  // of `bailey bench`
+void add_bench_window(CLI::App& bench, int& status);
 void add_demo(CLI::App& app, int& status);
 void add_exec(CLI::App& app, int& status);
 void add_attack(CLI::App& app, int& status);

@@ -47,6 +47,7 @@ int main(int count, char** arguments) {
     add_policy(app, status);
     add_table(app, status);
     add_region(app, status);
+    add_token(app, status);
     add_status(app, status);
     add_pool(app, status);
     add_bench(app, status);

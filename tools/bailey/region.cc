@@ -143,6 +143,7 @@ void add_region(CLI::App& app, int& status) {
   command->add_option("REGION", options->region, "its name")->required();
   add_reach_options(command, options->reach);
   on_run(command, status, [options] { return told(rotate(*options)); });
+  add_region_bytes(*region, status);
 }
 
 }  // namespace bailey::tools

@@ -13,6 +13,7 @@
 
 #include "bailey/base/fd.h"
 #include "tools/bailey/command.h"
+#include "tools/bailey/token.h"
 
 namespace bailey::tools {
 namespace {
@@ -22,6 +23,7 @@ constexpr std::size_t scan_items_a_call = 256;
 struct Options {
   Reach reach;
   std::string table;
+  std::string token;
   std::string key;
   std::string value;
   std::string file;
@@ -55,6 +57,11 @@ Result<std::string> value_of(const Options& options) {
   return options.value;
 }
 
+Result<Table> open(Session& session, const Options& options, Access access) {
+  const std::optional<Token> token = BAILEY_TRY(read_token_if(options.token));
+  return session.open_table(options.table, access, token ? &*token : nullptr);
+}
+
 Error with_key(Error error, const Options& options, std::string_view what) {
   // Errors of hot paths carry no text.
   if (error.message.empty())
@@ -66,7 +73,7 @@ Error with_key(Error error, const Options& options, std::string_view what) {
 Status put(const Options& options) {
   const std::string value = BAILEY_TRY(value_of(options));
   Session session = BAILEY_TRY(options.reach.connect());
-  Table table = BAILEY_TRY(session.open_table(options.table, Access::read_write));
+  Table table = BAILEY_TRY(open(session, options, Access::read_write));
   const Result<std::uint64_t> version = options.if_version
                                             ? table.put_if_version(options.key, value, *options.if_version)
                                         : options.insert ? table.insert(options.key, value)
@@ -85,7 +92,7 @@ Status write_bytes(std::FILE* file, std::string_view bytes, const std::string& w
 
 Status get(const Options& options) {
   Session session = BAILEY_TRY(options.reach.connect());
-  Table table = BAILEY_TRY(session.open_table(options.table, Access::read_only));
+  Table table = BAILEY_TRY(open(session, options, Access::read_only));
   std::string value;
   const Result<table::Found> found = table.get(options.key, value);
   if (!found) return std::unexpected(with_key(found.error(), options, "get"));
@@ -109,7 +116,7 @@ Status get(const Options& options) {
 
 Status erase(const Options& options) {
   Session session = BAILEY_TRY(options.reach.connect());
-  Table table = BAILEY_TRY(session.open_table(options.table, Access::read_write));
+  Table table = BAILEY_TRY(open(session, options, Access::read_write));
   const Status erased = table.erase(options.key);
   if (!erased) return std::unexpected(with_key(erased.error(), options, "del"));
   return {};
@@ -117,7 +124,7 @@ Status erase(const Options& options) {
 
 Status scan(const Options& options) {
   Session session = BAILEY_TRY(options.reach.connect());
-  Table table = BAILEY_TRY(session.open_table(options.table, Access::read_only));
+  Table table = BAILEY_TRY(open(session, options, Access::read_only));
   table::Cursor cursor;
   std::vector<table::Item> items;
   for (std::uint64_t left = options.limit == 0 ? ~std::uint64_t{0} : options.limit;
@@ -146,6 +153,7 @@ CLI::App* add_one(CLI::App* table, const char* name, const char* about,
   CLI::App* command = table->add_subcommand(name, about);
   command->add_option("TABLE", options->table, "the region")->required();
   if (key) command->add_option("KEY", options->key, "any bytes, up to 4096")->required();
+  add_token_option(command, options->token);
   add_reach_options(command, options->reach);
   return command;
 }

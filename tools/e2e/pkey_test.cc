@@ -2,8 +2,11 @@
 // protection keys.
 #include <gmock/gmock.h>
 
+#include <fstream>
+
 #include "bailey/broker/context.h"
 #include "bailey/guard/test_support.h"
+#include "bailey/guard/window.h"
 #include "bailey/policy/policy.h"
 #include "tools/e2e/house.h"
 
@@ -12,6 +15,19 @@ namespace {
 
 using guard::Probe;
 using ::testing::HasSubstr;
+
+// Where this process has something of a region mapped.
+std::vector<std::byte*> guarded_pages() {
+  std::vector<std::byte*> pages;
+  std::ifstream maps("/proc/self/maps");
+  for (std::string line; std::getline(maps, line);) {
+    unsigned long begin = 0;
+    if (std::sscanf(line.c_str(), "%lx-", &begin) == 1 && begin >= guard::window_base &&
+        begin < guard::window_base + guard::window_bytes && line.find("memfd:") != std::string::npos)
+      pages.push_back(reinterpret_cast<std::byte*>(begin));
+  }
+  return pages;
+}
 
 class Pkey : public House {
  protected:
@@ -56,6 +72,50 @@ TEST_F(Pkey, IsInForceForSessionsWhereItIsAvailableAndTheStatusSaysWhich) {
   std::string text = status.dump();
   EXPECT_THAT(text, HasSubstr(there ? "Protection keys hold off loads and stores that stray"
                                     : "pkey: asked where available"));
+}
+
+TEST_F(Pkey, ATokenForAPartOfARawRegionIsForItsWindowsAlone) {
+  bool there = guard::available().has_value();
+  serve(policy("shared") + "[region.frames]\nkind = \"raw\"\nmode = \"shared\"\nsize = \"4MiB\"\n" +
+        fmt::format("protect = [{}]\n", protect_));
+  Session admin = session("", 10'000).value(), bob = session("bob").value();
+  Token whole = admin.mint_token("frames", {Access::read_write, "bob", 0}).value();
+  Token part = whole.narrow(capability::Range{4096, 4096}).value();
+  auto opened = bob.open_raw("frames", Access::read_write, &part);
+  auto verified = bob.verify_token(part);
+  ASSERT_EQ(opened.has_value(), there);
+  ASSERT_EQ(verified.has_value(), there);
+  if (!there) {
+    for (const Error& refused : {opened.error(), verified.error()}) {
+      EXPECT_EQ(refused.code, Code::unsupported);
+      EXPECT_THAT(refused.to_string(), HasSubstr("nothing there holds a session to a part"));
+      EXPECT_THAT(refused.to_string(), HasSubstr("protect the region with \"pkey\""));
+    }
+    return;
+  }
+  EXPECT_FALSE(bob.open_region("frames", Access::read_write, &part)) << "where all of it could be had";
+  for (auto beyond : {capability::Range{4095, 2}, {8191, 2}, {8192, 1}, {0, 1}})
+    EXPECT_EQ(opened->acquire(beyond.offset, beyond.length, Access::read_only).error().code, Code::denied);
+  Window window = opened->acquire(4096, 4096, Access::read_write).value();
+  std::byte bytes[16] = {std::byte{7}}, read[16] = {};
+  ASSERT_TRUE(window.write(4080, bytes));
+  ASSERT_TRUE(window.read(4080, read));
+  EXPECT_EQ(read[0], std::byte{7});
+  EXPECT_TRUE(window.compare(4080, bytes).value());
+  EXPECT_EQ(window.read(4081, read).error().code, Code::invalid_argument);
+
+  // All is closed again, and an access is no way around: nothing is copied between guarded pages.
+  std::vector<std::byte*> pages = guarded_pages();
+  ASSERT_FALSE(pages.empty());
+  for (std::byte* page : pages) {
+    EXPECT_EQ(Probe::load(page), SEGV_PKUERR);
+    EXPECT_EQ(Probe::store(page), SEGV_PKUERR);
+    EXPECT_EQ(window.write(0, Bytes(page, 16)).error().code, Code::denied);
+    EXPECT_EQ(window.read(0, MutableBytes(page, 16)).error().code, Code::denied);
+    EXPECT_EQ(window.compare(0, Bytes(page, 16)).error().code, Code::denied);
+  }
+  ASSERT_TRUE(admin.revoke_token(part.id()));
+  EXPECT_EQ(window.read(0, read).error().code, Code::revoked);
 }
 
 }  // namespace
