@@ -15,7 +15,6 @@
 namespace bailey::bench {
 namespace {
 
-constexpr const char* base_system = "bailey";
 // Of disturbed time; above, the figures need a warning.
 constexpr double busy_share = 0.05;
 
@@ -24,6 +23,7 @@ struct Options {
   bool list = false;
   bool beside_writer = false;
   bool footprint = false;
+  std::string base = "bailey";  // of the ratios
   std::vector<std::string> only;
   std::vector<std::string> operations;
   std::string csv;
@@ -123,8 +123,9 @@ Status run(Options& options) {
     return {};
   }
   std::vector<std::string> only = options.only;
-  if (options.footprint && only.empty()) only = {"probe", base_system};
+  if (options.footprint && only.empty()) only = {"probe", options.base};
   std::vector<System> systems = BAILEY_TRY(chosen(all, only));
+  BAILEY_TRY(chosen(all, {options.base}));
   const Machine machine = this_machine();
   for (const std::string& line : machine.lines()) fmt::print("# {}\n", line);
   std::fflush(stdout);
@@ -137,7 +138,8 @@ Status run(Options& options) {
   std::vector<Row> rows;
   if (options.footprint) {
     // The base of the ratios comes first.
-    std::partition(systems.begin(), systems.end(), [](const System& one) { return one.name == base_system; });
+    std::partition(systems.begin(), systems.end(),
+                   [&](const System& one) { return one.name == options.base; });
     BAILEY_TRY(footprint(systems, options, scratch.path(), progress, notes));
   } else {
     const ValuePool values(options.contest.value_bytes);
@@ -145,9 +147,9 @@ Status run(Options& options) {
         BAILEY_TRY(make_contestants(systems, options.contest.records, options.contest.records / 4 + 1024,
                                     values, scratch.path(), progress, skipped));
     const ContestResult result = BAILEY_TRY(run_contest(contestants, options.contest, values, progress));
-    rows = make_rows(result.scores, base_system, options.contest.value_bytes);
+    rows = make_rows(result.scores, options.base, options.contest.value_bytes);
     progress.clear();
-    fmt::print("{}", table_text(rows, base_system));
+    fmt::print("{}", table_text(rows, options.base));
     notes.push_back(
         fmt::format("left out, since the machine's other work took the core: {:.1f} % of the time",
                     result.disturbance.share() * 100));
@@ -176,6 +178,7 @@ int main_of(int argc, char** argv) {
   app.add_flag("--list", options.list, "name the systems and end");
   app.add_option("--only", options.only, "these systems, by name or by the name's first word")
       ->delimiter(',');
+  app.add_option("--base", options.base, "the system that the ratios are of (bailey)");
   app.add_option("--operations", options.operations, "these operations alone")->delimiter(',');
   app.add_option("--csv", options.csv, "write the rows here, with the machine's facts as comments");
   app.add_option("--plot", options.plot, "draw a PNG here (needs gnuplot)");

@@ -101,11 +101,27 @@ struct System {
 Result<std::unique_ptr<Store>> make_plain_table(const StoreOptions& options, table::Mode mode,
                                                 std::uint64_t bytes_max = 0, bool encrypted = false);
 
+// Bytes of a pool for these records of a table, overwritten without end.
+std::uint64_t pool_bytes(const StoreOptions& options, std::uint64_t more_a_record = 0);
+
+// By what a table of a broker is opened.
+enum class Right : std::uint8_t {
+  grant,
+  token,
+  token_each,  // which the session verifies again before each operation
+};
+// Bailey's table on the rung `process`, of a broker that is started for it. For a process without threads.
+// Errors: those of starting a broker.
+Result<std::unique_ptr<Store>> make_brokered_table(const StoreOptions& options, table::Mode mode,
+                                                   Right right);
+
 // All systems of this build, Bailey first. `missing` says what was left out when building, and why.
 std::vector<System> all_systems(std::vector<std::string>& missing);
 
 // One function a file of bench/stores/.
 void add_bailey(std::vector<System>& systems);
+void add_brokered(std::vector<System>& systems);
+void add_windows(std::vector<System>& systems);
 void add_probe(std::vector<System>& systems);
 void add_locked(std::vector<System>& systems);
 void add_map(std::vector<System>& systems);

@@ -23,6 +23,8 @@ std::string_view name(Operation operation) {
 std::vector<System> all_systems([[maybe_unused]] std::vector<std::string>& missing) {
   std::vector<System> systems;
   add_bailey(systems);
+  add_brokered(systems);
+  add_windows(systems);
   add_probe(systems);
   add_locked(systems);
   add_map(systems);

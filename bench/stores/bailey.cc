@@ -9,57 +9,12 @@
 #include "bailey/pool/sealer.h"
 #include "bailey/table/table.h"
 #include "bench/store.h"
+#include "bench/stores/table_driver.h"
 
 namespace bailey::bench {
 namespace {
 
 constexpr std::uint64_t hash_seed = 0x6261696c6579;
-
-class TableClient : public Client {
- public:
-  explicit TableClient(table::Table table) : table_(std::move(table)) {}
-
-  std::ptrdiff_t get(std::string_view key, MutableBytes out) override {
-    const Result<table::Found> found = table_.get(key, out);
-    if (found) [[likely]]
-      return static_cast<std::ptrdiff_t>(found->bytes);
-    told(found);
-    return -1;
-  }
-  bool get_many(std::span<Lookup> lookups) override { return told(table_.get_many(lookups)); }
-  bool put(std::string_view key, std::string_view value) override { return told(table_.put(key, value)); }
-  bool insert(std::string_view key, std::string_view value) override {
-    return told(table_.insert(key, value));
-  }
-  bool update(std::string_view key, std::string_view value) override {
-    return told(table_.update(key, value));
-  }
-  bool erase(std::string_view key) override { return told(table_.erase(key)); }
-  bool put_many(std::span<Write> writes) override {
-    if (!told(table_.apply(writes))) return false;
-    for (const Write& write : writes)
-      if (!write.ok) return failed(Error{write.code, By::library, 0, {}, {}}.to_string());
-    return true;
-  }
-  std::ptrdiff_t scan(std::size_t items_max) override {
-    items_.clear();
-    if (cursor_.done) cursor_ = {};
-    if (!told(table_.scan(cursor_, items_max, items_))) return -1;
-    return static_cast<std::ptrdiff_t>(items_.size());
-  }
-
- private:
-  template <class T>
-  bool told(const Result<T>& result) {
-    if (result) [[likely]]
-      return true;
-    const bool plain_no = result.error().code == Code::not_found || result.error().code == Code::exists;
-    return failed(plain_no ? std::string() : result.error().to_string());
-  }
-  table::Table table_;
-  table::Cursor cursor_;
-  std::vector<table::Item> items_;
-};
 
 class PlainStore : public Store {
  public:
@@ -73,7 +28,7 @@ class PlainStore : public Store {
       view->set_sealer(
           BAILEY_TRY(pool::Sealer::create({crypto::Cipher::aes_256_gcm, {}, "bench", 1, key_.span()})));
     table::Table opened = BAILEY_TRY(table::Table::open(std::move(view), geometry_));
-    return std::make_unique<TableClient>(std::move(opened));
+    return std::make_unique<TableDriver>(std::move(opened));
   }
   bool single_writer() const override { return geometry_.mode == table::Mode::exclusive; }
 
@@ -86,17 +41,21 @@ class PlainStore : public Store {
 
 }  // namespace
 
+// Room for every record twice: records of one class are packed by pages, and what an update replaced is only
+// swept when there is enough of it. Untouched memory costs nothing.
+std::uint64_t pool_bytes(const StoreOptions& options, std::uint64_t more_a_record) {
+  const std::uint64_t record =
+      BAILEY_RECORD_HEADER_BYTES + round_up(options.key_bytes, 8) + options.value_bytes + more_a_record;
+  return 2 * options.records * (record + record / 4 + 16) + (64u << 20);
+}
+
 Result<std::unique_ptr<Store>> make_plain_table(const StoreOptions& options, table::Mode mode,
                                                 std::uint64_t bytes_max, bool encrypted) {
   const table::Geometry geometry = table::Geometry::plan(mode, options.records, hash_seed);
   pool::PlainOptions plain;
   plain.index_bytes = geometry.index_bytes();
   plain.shared_index = mode == table::Mode::shared;
-  // Room for every record twice: records of one class are packed by pages, and what an update replaced is
-  // only swept when there is enough of it. Untouched memory costs nothing.
-  const std::uint64_t record = BAILEY_RECORD_HEADER_BYTES + round_up(options.key_bytes, 8) +
-                               options.value_bytes + (encrypted ? BAILEY_SEALED_HEADER_BYTES : 0);
-  const std::uint64_t wanted = 2 * options.records * (record + record / 4 + 16) + (64u << 20);
+  const std::uint64_t wanted = pool_bytes(options, encrypted ? BAILEY_SEALED_HEADER_BYTES : 0);
   plain.segment_bytes = round_up(std::max<std::uint64_t>(wanted / 128, 2u << 20), BAILEY_PAGE_BYTES);
   const auto segments = static_cast<unsigned>(wanted / plain.segment_bytes + 8);
   const std::uint64_t bytes = pool::PlainPool::bytes_for(plain, segments);

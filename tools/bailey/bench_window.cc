@@ -8,6 +8,7 @@
 
 #include "bailey/base/clock.h"
 #include "bailey/medium/access.h"
+#include "bench/random.h"
 #include "tools/bailey/command.h"
 #include "tools/bailey/token.h"
 
@@ -17,15 +18,16 @@ namespace {
 struct Options {
   Reach reach;
   std::string region, token, mac = "once";
-  bool write = false, json = false;
+  bool write = false, random = false, json = false;
   unsigned rounds = 31;
 };
 
 constexpr std::array<std::size_t, 5> sizes{8, 64, 128, 256, 4096};
 constexpr unsigned accesses = 20'000;  // of a stretch; few enough for the scheduler to miss most of them
-// Places of the accesses: all of them stay in the nearest cache, where the checks are dearest beside the
-// copy.
-constexpr std::uint64_t stride = 4160, places = 4;
+// How many places the accesses go to, around and around. A few stay in the nearest cache, where the checks
+// are dearest beside the copy; many are drawn at random over the region.
+constexpr std::size_t near_places = 4, far_places = 1 << 14;
+constexpr std::uint64_t near_stride = 4160;
 
 double median(std::vector<double> numbers) {
   std::ranges::sort(numbers);
@@ -34,9 +36,9 @@ double median(std::vector<double> numbers) {
 
 // Nanoseconds of one access.
 template <class Access>
-double stretch(unsigned count, Access&& access) {
+double stretch(const std::vector<std::uint64_t>& places, unsigned count, Access&& access) {
   const std::uint64_t begun = monotonic_ns();
-  for (unsigned i = 0; i < count; ++i) access(i % places * stride);
+  for (unsigned i = 0; i < count; ++i) access(places[i & (places.size() - 1)]);
   return static_cast<double>(monotonic_ns() - begun) / count;
 }
 
@@ -62,7 +64,11 @@ Status bench_window(const Options& options) {
   const auto verify = options.mac == "each" ? Raw::Verify::each : Raw::Verify::once;
   Window window = BAILEY_TRY(raw.acquire(0, raw.bytes(), access, verify));
   const unsigned count = verify == Raw::Verify::each ? accesses / 20 : accesses;
-  std::array<std::byte, 4096> buffer{};
+  std::vector<std::uint64_t> places(options.random ? far_places : near_places);
+  bench::Random random(1);
+  for (std::size_t i = 0; i < places.size(); ++i)
+    places[i] = options.random ? random.below((raw.bytes() - sizes.back()) / 64) * 64 : i * near_stride;
+  std::array<std::byte, sizes.back()> buffer{};
   std::byte* const bytes = bare.view->index();
   bool failed = false;
   std::vector<Row> rows;
@@ -73,14 +79,14 @@ Status bench_window(const Options& options) {
       for (unsigned round = 0; round < options.rounds; ++round) {
         // The compiler is told that the buffer is used and changed, so that no copy is left out.
         const auto touch = [&] { asm volatile("" : : "r"(buffer.data()) : "memory"); };
-        copies.push_back(stretch(accesses, [&](std::uint64_t at) {
+        copies.push_back(stretch(places, accesses, [&](std::uint64_t at) {
           if (writes)
             medium::copy_in_bytes(bytes + at, buffer.data(), size);
           else
             medium::copy_out_bytes(buffer.data(), bytes + at, size);
           touch();
         }));
-        windows.push_back(stretch(count, [&](std::uint64_t at) {
+        windows.push_back(stretch(places, count, [&](std::uint64_t at) {
           failed |=
               !(writes ? window.write(at, {buffer.data(), size}) : window.read(at, {buffer.data(), size}));
           touch();
@@ -129,6 +135,8 @@ void add_bench_window(CLI::App& bench, int& status) {
           "when the token is verified: once, when the window is opened (the default), or at each access")
       ->check(CLI::IsMember({"once", "each"}).description(""))
       ->type_name("WHEN");
+  command->add_flag("--random", options->random,
+                    "at random over the region; else it stays in the nearest cache");
   command->add_flag("--write", options->write, "measure writes too");
   command->add_option("--rounds", options->rounds, "how many rounds")
       ->capture_default_str()

@@ -10,11 +10,12 @@
 
 #include "bailey/base/clock.h"
 #include "bailey/base/count.h"
+#include "bench/broker_process.h"
 #include "bench/machine.h"
 #include "bench/progress.h"
 #include "bench/server.h"
+#include "tools/bailey/janitor.h"
 #include "tools/demo/actor.h"
-#include "tools/demo/broker_process.h"
 #include "tools/demo/embedded.h"
 #include "tools/demo/folder.h"
 #include "tools/demo/leftovers.h"
@@ -59,7 +60,7 @@ class Stage {
   bool all_refused_ = true;
   // In the order in which they are made; they go the other way around.
   std::optional<Folder> folder_;
-  std::optional<BrokerProcess> broker_;
+  std::optional<bench::BrokerProcess> broker_;
   std::vector<std::unique_ptr<bench::Store>> baselines_;
   std::vector<Actor> actors_;
 };
@@ -70,7 +71,15 @@ Status Stage::cast() {
   own_uids_ = !options_.one_uid && can_become(uids[0]);
   folder_.emplace(BAILEY_TRY(Folder::temporary(workload_.records)));
   progress_.show(0, 100, "starting the broker");
-  broker_.emplace(BAILEY_TRY(BrokerProcess::start(*folder_)));
+  broker::ServeOptions serve;
+  serve.policy_file = folder_->policy_file();
+  serve.socket_path = folder_->runtime() + "/broker.sock";
+  serve.janitor = tools::run_janitor;
+  // Whoever of the two lives longer removes the folder.
+  broker_.emplace(BAILEY_TRY(bench::BrokerProcess::start(std::move(serve), [this] {
+    folder_->take_over();
+    return std::make_shared<Folder>(std::move(*folder_));
+  })));
   const broker::Running& running = broker_->running();
   say("A broker started and answered after {:.0f} ms: pool {}, pid {}, its keeper {}.\n",
       static_cast<double>(broker_->ready_ns()) / 1e6, running.pool, running.broker, running.keeper);

@@ -1,4 +1,4 @@
-#include "tools/demo/broker_process.h"
+#include "bench/broker_process.h"
 
 #include <fcntl.h>
 #include <fmt/format.h>
@@ -11,10 +11,10 @@
 #include <nlohmann/json.hpp>
 
 #include "bailey/base/clock.h"
+#include "bailey/base/fd.h"
 #include "bailey/base/log.h"
-#include "tools/bailey/janitor.h"
 
-namespace bailey::demo {
+namespace bailey::bench {
 namespace {
 
 using nlohmann::json;
@@ -25,13 +25,9 @@ void say(int pipe, const json& what) {
 }
 
 // In the child: until it is told to stop.
-void serve(Folder& folder, int pipe) {
+void serve(broker::ServeOptions options, int pipe) {
   log::set_level(log::Level::error);
-  broker::ServeOptions options;
-  options.policy_file = folder.policy_file();
-  options.socket_path = folder.runtime() + "/broker.sock";
-  options.janitor = tools::run_janitor;
-  options.ready = [&](const broker::Running& running) {
+  options.ready = [pipe](const broker::Running& running) {
     say(pipe, {{"socket", running.socket_path},
                {"pool", running.pool},
                {"key", running.broker_key},
@@ -44,14 +40,15 @@ void serve(Folder& folder, int pipe) {
 
 }  // namespace
 
-Result<BrokerProcess> BrokerProcess::start(Folder& folder) {
+Result<BrokerProcess> BrokerProcess::start(broker::ServeOptions options,
+                                           const std::function<std::shared_ptr<void>()>& keep) {
   const std::uint64_t begun = monotonic_ns();
   int ends[2];
   if (::pipe2(ends, O_CLOEXEC) != 0) return fail_os(errno, "could not make a pipe");
   const Fd ours(ends[0]);
   Fd theirs(ends[1]);
   BrokerProcess process;
-  const pid_t owner = ::getpid();
+  const pid_t owner = process.owner_ = ::getpid();
   // Blocked from the first moment on, so that a request to stop is never met half-way: the keeper hears it as
   // soon as it can act on it.
   sigset_t stops, before;
@@ -63,11 +60,10 @@ Result<BrokerProcess> BrokerProcess::start(Folder& folder) {
   const int os = errno;
   if (process.pid_ == 0) {
     process.pid_ = -1;
-    folder.take_over();
-    ::prctl(PR_SET_PDEATHSIG, SIGTERM);
-    if (::getppid() == owner) {
-      Folder mine(std::move(folder));
-      serve(mine, theirs.get());
+    {
+      const std::shared_ptr<void> kept = keep ? keep() : nullptr;
+      ::prctl(PR_SET_PDEATHSIG, SIGTERM);
+      if (::getppid() == owner) serve(std::move(options), theirs.get());
     }
     ::_exit(0);
   }
@@ -92,12 +88,15 @@ Result<BrokerProcess> BrokerProcess::start(Folder& folder) {
 }
 
 BrokerProcess::BrokerProcess(BrokerProcess&& other) noexcept
-    : pid_(std::exchange(other.pid_, -1)), running_(std::move(other.running_)), ready_ns_(other.ready_ns_) {}
+    : pid_(std::exchange(other.pid_, -1)),
+      owner_(other.owner_),
+      running_(std::move(other.running_)),
+      ready_ns_(other.ready_ns_) {}
 
 BrokerProcess::~BrokerProcess() {
-  if (pid_ <= 0) return;
+  if (pid_ <= 0 || owner_ != ::getpid()) return;
   ::kill(pid_, SIGTERM);
   while (::waitpid(pid_, nullptr, 0) < 0 && errno == EINTR) {}
 }
 
-}  // namespace bailey::demo
+}  // namespace bailey::bench
