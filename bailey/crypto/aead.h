@@ -2,7 +2,8 @@
 //
 // AES-256-GCM, where the processor does AES and carry-less multiplication itself (a table in memory would
 // tell its timing), by Intel's multi-buffer library: a text of 256 bytes takes it a quarter of the time that
-// libsodium 1.0.18 takes, which has no wide vectors. XChaCha20-Poly1305, for all other machines, by libsodium.
+// libsodium 1.0.18 takes, which has no wide vectors. XChaCha20-Poly1305, for all other machines, by
+// libsodium.
 //
 // A number must never be used twice under one key with different texts: with AES-GCM that gives the text and
 // the key of the authenticator away. Callers take it from a counter that nobody else has; see
