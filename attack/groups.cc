@@ -26,6 +26,7 @@ const Attacks& all_attacks() {
     add_processes(all);
     add_tokens(all);
     add_strict(all);
+    add_pkey(all);
     return all;
   }();
   return attacks;

@@ -60,7 +60,7 @@ class House {
   // grant and to the region.
   std::string policy(const std::string& mode, const std::string& size = "16MiB",
                      const std::string& of_grants = "", const std::string& of_region = "") const {
-    return principals() + broker::region_toml("orders", mode, size, of_region) +
+    return principals() + broker::region_toml("orders", mode, size, of_region, protect) +
            broker::grant_toml("alice", "orders", "rw", of_grants) +
            broker::grant_toml("bob", "orders", "r", of_grants);
   }
@@ -95,6 +95,8 @@ class House {
   broker::Client client(const std::string& who) const {
     return must(broker::Client::connect(socket(), key(who)));
   }
+
+  std::string protect = "\"process\"";  // of the region that policy() has
 
   pid_t keeper() const { return keeper_->pid; }
   pid_t broker() const { return broker_; }

@@ -136,10 +136,10 @@ struct Served {
 };
 
 inline std::string region_toml(const std::string& name, const std::string& mode,
-                               const std::string& size = "16MiB", const std::string& more = "") {
-  return fmt::format(
-      "[region.{}]\nkind = \"table\"\nmode = \"{}\"\nsize = \"{}\"\nprotect = [\"process\"]\n{}\n", name,
-      mode, size, more);
+                               const std::string& size = "16MiB", const std::string& more = "",
+                               const std::string& protect = "\"process\"") {
+  return fmt::format("[region.{}]\nkind = \"table\"\nmode = \"{}\"\nsize = \"{}\"\nprotect = [{}]\n{}\n",
+                     name, mode, size, protect, more);
 }
 inline std::string grant_toml(const std::string& principal, const std::string& region,
                               const std::string& rights, const std::string& more = "") {

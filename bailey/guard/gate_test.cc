@@ -2,11 +2,9 @@
 #include "bailey/guard/gate.h"
 
 #include <gtest/gtest.h>
-#include <link.h>
 
 #include <stdexcept>
 #include <thread>
-#include <vector>
 
 #include "bailey/guard/test_support.h"
 
@@ -165,21 +163,7 @@ TEST(Gate, AJumpOutOfItEndsTheProcessAtTheNext) {
 // meant.
 TEST(Gate, AJumpToWhereItWritesEndsTheProcess) {
   BAILEY_NEEDS_PROTECTION_KEYS();
-  std::vector<const unsigned char*> writes;
-  ::dl_iterate_phdr(
-      [](dl_phdr_info* about, std::size_t, void* found) {
-        if (about->dlpi_name[0] != '\0') return 0;  // the program itself
-        for (int i = 0; i < about->dlpi_phnum; ++i) {
-          const auto& part = about->dlpi_phdr[i];
-          if (part.p_type != PT_LOAD || (part.p_flags & PF_X) == 0) continue;
-          const auto* from = reinterpret_cast<const unsigned char*>(about->dlpi_addr + part.p_vaddr);
-          for (std::size_t at = 0; at + 3 <= part.p_memsz; ++at)
-            if (from[at] == 0x0f && from[at + 1] == 0x01 && from[at + 2] == 0xef)
-              static_cast<std::vector<const unsigned char*>*>(found)->push_back(from + at);
-        }
-        return 0;
-      },
-      &writes);
+  const auto writes = writes_of_pkru();
   ASSERT_FALSE(writes.empty());
   for (const unsigned char* write : writes) {
     int status = in_child([write] {

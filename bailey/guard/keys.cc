@@ -161,10 +161,11 @@ class Keys {
     return {};
   }
 
-  // A hardware key that this thread, like all others, has closed; or the negative errno.
+  // A hardware key that this thread, like all others, has closed; or the negative errno. Never 0, which all
+  // other memory has: a filter of system calls that says so is not believed.
   static int allocate() {
     int got = ::pkey_alloc(0, PKEY_DISABLE_ACCESS);
-    if (got < 0) return -errno;
+    if (got <= 0) return got < 0 ? -errno : -EINVAL;
     closed.fetch_or(1u << (2 * got), std::memory_order_relaxed);
     return got;
   }
