@@ -73,6 +73,7 @@ void add_processes(Attacks& attacks);
 void add_tokens(Attacks& attacks);
 void add_strict(Attacks& attacks);
 void add_pkey(Attacks& attacks);
+void add_medium(Attacks& attacks);
 
 // All of them.
 const Attacks& all_attacks();

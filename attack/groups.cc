@@ -27,6 +27,7 @@ const Attacks& all_attacks() {
     add_tokens(all);
     add_strict(all);
     add_pkey(all);
+    add_medium(all);
     return all;
   }();
   return attacks;

@@ -50,8 +50,8 @@ class House {
 
   // The pool, who is who, and an admin whom nobody here is.
   std::string principals() const {
-    std::string text =
-        "[pool]\nname = \"house\"\nmedium = \"memory:256MiB\"\n[broker]\nadmins = [\"user:4242\"]\n";
+    std::string text = fmt::format(
+        "[pool]\nname = \"house\"\nmedium = \"{}\"\n[broker]\nadmins = [\"user:4242\"]\n", medium);
     for (const auto& [who, key] : keys_)
       text += fmt::format("[principal.{}]\nidentity = [\"key:{}\"]\n", who, crypto::public_key_text(key));
     return text;
@@ -97,6 +97,7 @@ class House {
   }
 
   std::string protect = "\"process\"";  // of the region that policy() has
+  std::string medium = "memory:256MiB";
 
   pid_t keeper() const { return keeper_->pid; }
   pid_t broker() const { return broker_; }
