@@ -161,18 +161,19 @@ Came retire_anothers(const Ground& ground) {
   return retired ? Came::through("a living writer's segment is gone") : Came::stopped_by(retired.error());
 }
 
-Came udmabuf(const Ground& ground) {
+Came udmabuf(const Ground& ground, bool of_index) {
   const Fd device(::open("/dev/udmabuf", O_RDWR | O_CLOEXEC));
   if (!device) return Came::skipped(fmt::format("/dev/udmabuf: {}", ::strerrorname_np(errno)));
   Reading reading(ground);
-  return in_hostile(attacker_of("same uid"), {reading.segment.get(), device.get()}, [&] {
+  const int file = of_index ? reading.bob->index_file.get() : reading.segment.get();
+  return in_hostile(attacker_of("same uid"), {file, device.get()}, [&] {
     udmabuf_create create{};
-    create.memfd = static_cast<__u32>(reading.segment.get());
+    create.memfd = static_cast<__u32>(file);
     create.size = 4096;
     const Fd buffer(::ioctl(device.get(), UDMABUF_CREATE, &create));
     if (!buffer) return Came::stopped(::strerrorname_np(errno));
     return of_call(::mmap(nullptr, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, buffer.get(), 0) != MAP_FAILED,
-                   "a writable mapping of a sealed file");
+                   "a writable mapping of what is for reading");
   });
 }
 
@@ -232,14 +233,14 @@ void add_files(Attacks& attacks) {
   add_rows(attacks, file_attempts, file_rows, &Courtyard::files);
   add_rows(attacks, process_attempts, process_rows, &Courtyard::processes);
   auto add = [&](std::string name, std::string what, std::string mechanism, std::vector<std::string> expected,
-                 Came (*act)(const Ground&), std::string known = {}) {
+                 std::function<Came(const Ground&)> act, std::string known = {}) {
     attacks.push_back({.name = "files/" + name,
                        .what = std::move(what),
                        .rung = "process",
                        .mechanism = std::move(mechanism),
                        .expected = std::move(expected),
                        .known = std::move(known),
-                       .act = act});
+                       .act = std::move(act)});
   };
   add("add-seals", "a holder adds seals of its own to all that it was given", "F_SEAL_SEAL", {"EPERM"},
       add_seals);
@@ -253,8 +254,13 @@ void add_files(Attacks& attacks) {
       {"revoked, by the broker"}, anothers_grant);
   add("retire-anothers", "a session gives back a living writer's segment", "grants belong to a session",
       {"revoked, by the broker"}, retire_anothers);
-  add("udmabuf", "a sealed file is mapped writable through a DMA buffer", "the kernel wants no F_SEAL_WRITE",
-      {}, udmabuf);
+  add("udmabuf", "a segment is mapped writable through a DMA buffer",
+      "the kernel wants no F_SEAL_FUTURE_WRITE", {},
+      [](const Ground& ground) { return udmabuf(ground, false); });
+  add(
+      "udmabuf-of-a-shared-index", "the index of a shared table likewise, by a reader", "", {},
+      [](const Ground& ground) { return udmabuf(ground, true); },
+      "exclusive, whose index is sealed; or nobody who may open /dev/udmabuf");
   add("pass-on", "a reader passes its descriptors on to somebody without a grant", "", {}, pass_on,
       "nothing: a reader can pass on what it reads, with or without descriptors");
 }

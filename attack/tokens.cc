@@ -25,7 +25,8 @@ std::uint64_t now_seconds() { return wall_ns() / 1'000'000'000; }
 struct Mint {
   explicit Mint(const std::string& folder, const std::string& key_file = {}) : house(folder) {
     house.serve(house.principals() + broker::region_toml("orders", "shared") +
-                    broker::region_toml("other", "shared") + broker::region_toml("hers", "shared") +
+                    broker::region_toml("other", "shared") +
+                    broker::region_toml("hers", "shared", "16MiB", "", R"("process", "encrypted")") +
                     broker::grant_toml("mallory", "hers", "r") +
                     broker::grant_toml("alice", "orders", "admin") +
                     broker::grant_toml("alice", "other", "admin"),
@@ -322,7 +323,8 @@ Came for_a_part(const Ground& ground) {
 
 // ---- with the keys that one has
 
-// mallory has opened two regions, in two sessions, and so the key of each. She mints for whom she likes.
+// mallory has opened two regions, in two sessions, and so the key of each; and whatever else was derived for
+// her: the key of an encrypted region, and what she resumes a session with. She mints for whom she likes.
 Came with_derived_keys(const Ground& ground) {
   Mint mint(ground.folder);
   broker::Client bob = mint.house.client("bob");
@@ -347,8 +349,14 @@ Came with_derived_keys(const Ground& ground) {
       wanted.push_back(wanted[i]);
       ++wanted.back().generation;
     }
-    for (std::size_t holder = 0; holder < held.size(); ++holder) {
-      const capability::Key key(std::as_bytes(std::span(held[holder].token_key)));
+    auto hers = must(sessions[0].open("hers", false));
+    must(hers.key.has_value(), "key of her region");
+    std::vector<capability::Key> keys;
+    for (const protocol::Opened& opened : held) keys.emplace_back(std::as_bytes(std::span(opened.token_key)));
+    keys.emplace_back(hers.key->bytes());
+    keys.emplace_back(std::as_bytes(std::span(sessions[0].welcome.resume_secret)));
+    for (std::size_t holder = 0; holder < keys.size(); ++holder) {
+      const capability::Key& key = keys[holder];
       for (const capability::Head& head : wanted) {
         const Token forged = key.mint(head);
         for (const char* region : {"orders", "other"}) {
@@ -359,13 +367,11 @@ Came with_derived_keys(const Ground& ground) {
         if (of_bob.scope_of(forged))
           return Came::through(fmt::format("key {} mints for bob's session", holder));
         // Each of her own keys is for itself alone.
-        for (std::size_t of = 0; of < held.size(); ++of) {
-          const capability::Key others(std::as_bytes(std::span(held[of].token_key)));
-          if (of != holder && others.verify(forged))
+        for (std::size_t of = 0; of < held.size(); ++of)
+          if (of != holder && keys[of].verify(forged))
             return Came::through(fmt::format("key {} mints for number {}", holder, of));
-        }
       }
-      if (of_bob.scope_of(must(Token::decode(as_bytes(held[holder].token)))))
+      if (holder < held.size() && of_bob.scope_of(must(Token::decode(as_bytes(held[holder].token)))))
         return Came::through("what is hers is taken in bob's session");
     }
     return Came::stopped("each is refused");
@@ -455,8 +461,8 @@ void add_tokens(Attacks& attacks) {
       another_holders);
   add("for-a-part", "one for keys of a prefix, to be given the whole file",
       "refused where nothing holds to a part", "unsupported, by the broker", for_a_part);
-  add("derived-keys", "who has the keys of four open regions mints for all others", "a key for each audience",
-      each, with_derived_keys);
+  add("derived-keys", "who has six keys of open regions and sessions mints for all others",
+      "a key for each audience", each, with_derived_keys);
   add("mint-without-a-right", "who may write a region mints for it", "minted for admins alone", denied,
       mint_without_a_right);
   add("revoke-anothers", "who has a token revokes it", "for who may mint it", "not found, by the broker",
