@@ -110,10 +110,10 @@ enum class Right : std::uint8_t {
   token,
   token_each,  // which the session verifies again before each operation
 };
-// Bailey's table on the rung `process`, of a broker that is started for it. For a process without threads.
-// Errors: those of starting a broker.
-Result<std::unique_ptr<Store>> make_brokered_table(const StoreOptions& options, table::Mode mode,
-                                                   Right right);
+// Bailey's table on the rung `process`, and `encrypted` on top of it if so wished, of a broker that is
+// started for it. For a process without threads. Errors: those of starting a broker.
+Result<std::unique_ptr<Store>> make_brokered_table(const StoreOptions& options, table::Mode mode, Right right,
+                                                   bool encrypted = false);
 
 // All systems of this build, Bailey first. `missing` says what was left out when building, and why.
 std::vector<System> all_systems(std::vector<std::string>& missing);

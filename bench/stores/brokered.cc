@@ -65,10 +65,12 @@ class BrokeredStore final : public Store {
 
 }  // namespace
 
-Result<std::unique_ptr<Store>> make_brokered_table(const StoreOptions& options, table::Mode mode,
-                                                   Right right) {
+Result<std::unique_ptr<Store>> make_brokered_table(const StoreOptions& options, table::Mode mode, Right right,
+                                                   bool encrypted) {
+  std::string more = fmt::format("records = {}\n", options.records);
+  if (encrypted) more += "protect = [\"process\", \"encrypted\"]\n";
   std::unique_ptr<OwnBroker> broker = BAILEY_TRY(
-      OwnBroker::start("table", mode, pool_bytes(options), fmt::format("records = {}\n", options.records)));
+      OwnBroker::start("table", mode, pool_bytes(options, encrypted ? BAILEY_SEALED_HEADER_BYTES : 0), more));
   std::optional<Token> token;
   if (right != Right::grant) {
     Session session = BAILEY_TRY(broker->session());
@@ -80,15 +82,17 @@ Result<std::unique_ptr<Store>> make_brokered_table(const StoreOptions& options, 
 void add_brokered(std::vector<System>& systems) {
   const std::vector<Operation> operations = {Operation::get,    Operation::multi_get, Operation::insert,
                                              Operation::update, Operation::set,       Operation::multi_set};
-  const auto by = [](Right right) {
-    return [right](const StoreOptions& options) {
-      return make_brokered_table(options, table::Mode::exclusive, right);
+  const auto by = [](Right right, bool encrypted = false) {
+    return [right, encrypted](const StoreOptions& options) {
+      return make_brokered_table(options, table::Mode::exclusive, right, encrypted);
     };
   };
   systems.push_back({"bailey-process", "Bailey's table, mode exclusive, of a broker (rung process)",
                      "bailey-process", operations, 1, by(Right::grant)});
   systems.push_back(
       {"bailey-token", "the same, opened with a token", "bailey-token", operations, 1, by(Right::token)});
+  systems.push_back({"bailey-process-encrypted", "the same, opened by a grant and encrypted (AES-256-GCM)",
+                     "bailey-process-encrypted", operations, 1, by(Right::grant, true)});
 }
 
 }  // namespace bailey::bench
