@@ -72,6 +72,7 @@ void add_bounds(Attacks& attacks);
 void add_processes(Attacks& attacks);
 void add_tokens(Attacks& attacks);
 void add_strict(Attacks& attacks);
+void add_windows(Attacks& attacks);
 void add_pkey(Attacks& attacks);
 void add_medium(Attacks& attacks);
 

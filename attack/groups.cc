@@ -26,6 +26,7 @@ const Attacks& all_attacks() {
     add_processes(all);
     add_tokens(all);
     add_strict(all);
+    add_windows(all);
     add_pkey(all);
     add_medium(all);
     return all;
