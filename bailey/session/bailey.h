@@ -112,6 +112,11 @@ enum { BAILEY_READ = 0, BAILEY_WRITE = 1 };
 
 BAILEY_API int bailey_open_table(bailey_session* session, const char* region, int access,
                                  bailey_table** table);
+/* The same by a token, as text (what `bailey token mint` prints), and not by a grant of the session's own.
+ * BAILEY_INVALID_ARGUMENT where the text is none, BAILEY_DENIED where it does not give the right,
+ * BAILEY_REVOKED where it is over, BAILEY_UNSUPPORTED where it is for a part that nothing here enforces. */
+BAILEY_API int bailey_open_table_by(bailey_session* session, const char* region, int access,
+                                    const char* token, bailey_table** table);
 BAILEY_API void bailey_table_close(bailey_table* table); /* NULL is allowed */
 
 /* Copies the value into `out`, which has `out_bytes`. `value_bytes` and `version` may be NULL. With
@@ -191,6 +196,9 @@ BAILEY_API int bailey_scan(bailey_table* table, struct bailey_cursor* cursor, si
 /* A region of plain bytes, and windows onto parts of it: session/window.h says what they check. Bytes that
  * another writes meanwhile may be read mixed, old and new. Close windows and regions in any order. */
 BAILEY_API int bailey_open_raw(bailey_session* session, const char* region, int access, bailey_raw** raw);
+/* By a token, like bailey_open_table_by. */
+BAILEY_API int bailey_open_raw_by(bailey_session* session, const char* region, int access, const char* token,
+                                  bailey_raw** raw);
 BAILEY_API void bailey_raw_close(bailey_raw* raw); /* NULL is allowed */
 BAILEY_API uint64_t bailey_raw_bytes(const bailey_raw* raw);
 

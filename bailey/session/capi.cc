@@ -1,10 +1,12 @@
 // The C face: arguments checked, C++ called, failures kept for bailey_error().
 #include <new>
+#include <optional>
 #include <span>
 #include <utility>
 #include <vector>
 
 #include "bailey/abi/control.h"
+#include "bailey/capability/token.h"
 #include "bailey/protocol/messages.h"
 #include "bailey/session/bailey.h"
 #include "bailey/session/session.h"
@@ -14,10 +16,10 @@ struct bailey_session {
 };
 struct bailey_table {
   bailey::table::Table table;
-  std::vector<bailey::table::Item> items;  // of the last scan
-  std::vector<bailey_item> faces;          // the same for C
-  std::vector<bailey::table::Get> gets;
-  std::vector<bailey::table::Write> writes;
+  std::vector<bailey::table::Item> items = {};  // of the last scan
+  std::vector<bailey_item> faces = {};          // the same for C
+  std::vector<bailey::table::Get> gets = {};
+  std::vector<bailey::table::Write> writes = {};
 };
 struct bailey_raw {
   bailey::session::Raw raw;
@@ -72,6 +74,34 @@ bailey::Access access_of(int access) {
 }
 bool missing(const void* bytes, std::size_t size) { return bytes == nullptr && size > 0; }
 std::string_view text(const void* bytes, std::size_t size) { return {static_cast<const char*>(bytes), size}; }
+
+// Opens a region by `open(session, region, access, token)`, for a grant where `token` is null.
+template <class Face, class Open>
+int open_region(bailey_session* session, const char* region, int access, const char* token, Face** to,
+                Open&& open) {
+  if (session == nullptr || region == nullptr || to == nullptr)
+    return invalid("a session, a region and a place for what is opened are needed");
+  if (access != BAILEY_READ && access != BAILEY_WRITE)
+    return invalid("access is BAILEY_READ or BAILEY_WRITE");
+  return guarded([&] {
+    std::optional<bailey::capability::Token> by;
+    if (token != nullptr) {
+      auto read = bailey::capability::Token::from_text(token);
+      if (!read) return keep(std::move(read).error());
+      by = std::move(*read);
+    }
+    auto opened = open(session->session, region, access_of(access), by ? &*by : nullptr);
+    if (!opened) return keep(std::move(opened).error());
+    *to = new Face{std::move(*opened)};
+    return 0;
+  });
+}
+constexpr auto as_table = [](auto& session, const char* region, bailey::Access access, auto* token) {
+  return session.open_table(region, access, token);
+};
+constexpr auto as_raw = [](auto& session, const char* region, bailey::Access access, auto* token) {
+  return session.open_raw(region, access, token);
+};
 
 // A write of one record by `call(table, key, value)`.
 template <class Call>
@@ -140,16 +170,12 @@ void bailey_close(bailey_session* session) {
 }
 
 int bailey_open_table(bailey_session* session, const char* region, int access, bailey_table** table) {
-  if (session == nullptr || region == nullptr || table == nullptr)
-    return invalid("bailey_open_table needs a session, a region and a place for the table");
-  if (access != BAILEY_READ && access != BAILEY_WRITE)
-    return invalid("access is BAILEY_READ or BAILEY_WRITE");
-  return guarded([&] {
-    auto opened = session->session.open_table(region, access_of(access));
-    if (!opened) return keep(std::move(opened).error());
-    *table = new bailey_table{std::move(*opened), {}, {}, {}, {}};
-    return 0;
-  });
+  return open_region(session, region, access, nullptr, table, as_table);
+}
+int bailey_open_table_by(bailey_session* session, const char* region, int access, const char* token,
+                         bailey_table** table) {
+  if (token == nullptr) return invalid("bailey_open_table_by needs a token");
+  return open_region(session, region, access, token, table, as_table);
 }
 
 void bailey_table_close(bailey_table* table) {
@@ -281,16 +307,12 @@ int bailey_scan(bailey_table* table, bailey_cursor* cursor, size_t items_max, co
 }
 
 int bailey_open_raw(bailey_session* session, const char* region, int access, bailey_raw** raw) {
-  if (session == nullptr || region == nullptr || raw == nullptr)
-    return invalid("bailey_open_raw needs a session, a region and a place for the answer");
-  if (access != BAILEY_READ && access != BAILEY_WRITE)
-    return invalid("access is BAILEY_READ or BAILEY_WRITE");
-  return guarded([&] {
-    auto opened = session->session.open_raw(region, access_of(access));
-    if (!opened) return keep(std::move(opened).error());
-    *raw = new bailey_raw{std::move(*opened)};
-    return 0;
-  });
+  return open_region(session, region, access, nullptr, raw, as_raw);
+}
+int bailey_open_raw_by(bailey_session* session, const char* region, int access, const char* token,
+                       bailey_raw** raw) {
+  if (token == nullptr) return invalid("bailey_open_raw_by needs a token");
+  return open_region(session, region, access, token, raw, as_raw);
 }
 
 void bailey_raw_close(bailey_raw* raw) {

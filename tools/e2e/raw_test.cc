@@ -279,5 +279,32 @@ TEST_P(RawRegion, SpeaksC) {
   bailey_close(alice);
 }
 
+// Mallory has a token and no grant.
+TEST_P(RawRegion, SpeaksCOfTokens) {
+  serve(raw_policy(GetParam()));
+  const std::string token = session("", 10'000).value().mint_token("frames", {}).value().text();
+  std::string path = socket(), key = key_file("mallory");
+  bailey_options options{};
+  options.socket_path = path.c_str();
+  options.key_file = key.c_str();
+  options.allow_dump = 1;
+  bailey_session* mallory = nullptr;
+  ASSERT_EQ(bailey_connect(&options, &mallory), 0) << bailey_error()->text;
+  bailey_raw* raw = nullptr;
+  bailey_table* table = nullptr;
+  EXPECT_EQ(bailey_open_raw(mallory, "frames", BAILEY_READ, &raw), BAILEY_DENIED);
+  EXPECT_EQ(bailey_open_raw_by(mallory, "frames", BAILEY_READ, nullptr, &raw), BAILEY_INVALID_ARGUMENT);
+  EXPECT_EQ(bailey_open_raw_by(mallory, "frames", BAILEY_READ, "no token", &raw), BAILEY_INVALID_ARGUMENT);
+  EXPECT_EQ(bailey_open_raw_by(mallory, "frames", BAILEY_WRITE, token.c_str(), &raw), BAILEY_DENIED);
+  EXPECT_EQ(raw, nullptr);
+  EXPECT_EQ(bailey_open_raw_by(mallory, "frames", BAILEY_READ, token.c_str(), &raw), 0)
+      << bailey_error()->text;
+  EXPECT_EQ(bailey_raw_bytes(raw), 4u << 20);
+  EXPECT_NE(bailey_open_table_by(mallory, "frames", BAILEY_READ, token.c_str(), &table), 0)
+      << "it is no table";
+  bailey_raw_close(raw);
+  bailey_close(mallory);
+}
+
 }  // namespace
 }  // namespace bailey::e2e
