@@ -377,8 +377,8 @@ void add_pkey(Attacks& attacks) {
        {std::tuple{"filter-pkey_alloc", SYS_pkey_alloc, "unsupported, by the kernel"},
         std::tuple{"filter-pkey_mprotect", SYS_pkey_mprotect, "SEGV_ACCERR"}})
     add(name, fmt::format("a filter of system calls says that {} worked", name + 7),
-        "closed until it is open", expected, [call = static_cast<int>(call)](const Ground&) {
-          return in_hostile(stranger(), {}, [&] { return under_a_filter(call); });
+        "closed until it is open", expected, [number = static_cast<int>(call)](const Ground&) {
+          return in_hostile(stranger(), {}, [&] { return under_a_filter(number); });
         });
 
   add_known("longjmp-until-the-next", "a jump out of a gate, until the next gate",
