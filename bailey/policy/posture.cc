@@ -138,7 +138,8 @@ RegionPosture posture_of(const Policy& policy, const Region& region, const Postu
         "One uid is not a boundary: processes of one user can ptrace each other, read and write "
         "/proc/PID/mem and read "
         "each other's key files. Give principals uids of their own.");
-  if (in_force(region, "process")) process_rung(region, sealed, one_uid, out);
+  // It is what every region has; whoever names another rung has that as well.
+  if (!in_force(region, "none")) process_rung(region, sealed, one_uid, out);
   if (in_force(region, "encrypted")) encrypted_rung(region, out);
   for (std::string_view rung : {"pkey", "vm", "signed"})
     if (in_force(region, rung))

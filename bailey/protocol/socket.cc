@@ -205,12 +205,21 @@ Result<Connection> connect(const std::string& path, std::uint64_t timeout_ns) {
   return Connection(std::move(fd));
 }
 
+namespace {
+
+std::string variable(const char* name) {
+  const char* value = std::getenv(name);
+  return value == nullptr ? "" : value;
+}
+
+}  // namespace
+
 std::string default_socket_path() {
-  auto variable = [](const char* name) {
-    const char* value = std::getenv(name);
-    return std::string(value == nullptr ? "" : value);
-  };
-  if (std::string path = variable("BAILEY_SOCKET"); !path.empty()) return path;
+  std::string path = variable("BAILEY_SOCKET");
+  return path.empty() ? usual_socket_path() : path;
+}
+
+std::string usual_socket_path() {
   if (::geteuid() == 0) return "/run/bailey/broker.sock";
   if (std::string folder = variable("XDG_RUNTIME_DIR"); !folder.empty())
     return folder + "/bailey/broker.sock";

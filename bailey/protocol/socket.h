@@ -129,5 +129,7 @@ Result<Connection> connect(const std::string& path, std::uint64_t timeout_ns = 2
 // $BAILEY_SOCKET; else for root /run/bailey/broker.sock; else $XDG_RUNTIME_DIR/bailey/broker.sock; else
 // /tmp/bailey-UID/broker.sock. An empty variable counts as unset; a relative one is taken as it is.
 std::string default_socket_path();
+// The same for whoever does not have that variable.
+std::string usual_socket_path();
 
 }  // namespace bailey::protocol

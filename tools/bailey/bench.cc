@@ -42,14 +42,11 @@ void add_bench(CLI::App& app, int& status) {
       "  bailey bench table --medium memory: --trace requests.txt --csv results.csv");
   bench::add_table_bench_options(*command, options->table);
   command->add_option("--region", options->region, "the region to run on, where there is a broker")
-      ->type_name("NAME");
+      ->type_name("NAME")
+      ->excludes("--medium");
   add_reach_options(command, options->reach);
-  on_run(command, status, [options] {
-    const Status done = bench::run_table_bench(options->table, {brokered(options)});
-    const int outcome = told(done);
-    // Which options go together is seen by the engine.
-    return !done && done.error().code == Code::invalid_argument ? exit_usage : outcome;
-  });
+  on_run(command, status,
+         [options] { return told(bench::run_table_bench(options->table, {brokered(options)})); });
   add_bench_open(*bench, status);
   add_bench_window(*bench, status);
 }

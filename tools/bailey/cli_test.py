@@ -76,6 +76,26 @@ class Alone(unittest.TestCase):
             self.assertEqual(status, 2, name)
             self.assertIn("is no name of a principal", err)
 
+    def test_policy_check_knows_what_the_broker_knows(self):
+        policy = self.folder / "all.toml"
+        text = (
+            "[pool]\nname = \"p\"\nmedium = \"memory:64MiB\"\n[principal.a]\nidentity = \"user:root\"\n"
+            "[region.frames]\nkind = \"raw\"\nsize = \"4MiB\"\n"
+            "[region.vault]\nkind = \"table\"\nsize = \"4MiB\"\nprotect = [\"process\", \"encrypted\"]\n"
+            "[region.keyed]\nkind = \"table\"\nsize = \"4MiB\"\nprotect = [\"process\", \"pkey?\"]\n")
+        policy.write_text(text)
+        status, _, err = run("policy", "check", policy)
+        self.assertEqual(status, 0, err)
+        policy.write_text(text.replace("encrypted", "signed"))
+        status, _, err = run("policy", "check", policy)
+        self.assertEqual(status, 1)
+        self.assertIn("this version does not sign records", err)
+
+    def test_bench_table_is_of_a_region_or_of_a_medium(self):
+        status, _, err = run("bench", "table", "--region", "orders", "--medium", "memory:")
+        self.assertEqual(status, 2, err)
+        self.assertIn("excludes", err)
+
     def test_policy_check(self):
         bad = self.folder / "bad.toml"
         bad.write_text('[pool]\nname = "p"\nmedium = "memory:64MiB"\n[region.a]\nkind = "table"\nsise = "8MiB"\n')

@@ -8,6 +8,7 @@
 #include <memory>
 
 #include "bailey/base/fd.h"
+#include "bailey/broker/context.h"
 #include "bailey/policy/document.h"
 #include "tools/bailey/command.h"
 
@@ -20,7 +21,7 @@ struct Check {
 };
 
 int check(const Check& options) {
-  const Result<policy::Checked> checked = policy::check_file(options.file, {});
+  const Result<policy::Checked> checked = policy::check_file(options.file, broker::parse_context());
   if (!checked) return told(checked.error());
   if (options.json) {
     nlohmann::json list = nlohmann::json::array();

@@ -43,7 +43,7 @@ void print_ready(const broker::Running& running) {
 // What to type elsewhere. README.md shows the same lines; a test compares.
 void print_walkthrough(const demo::Folder& folder, const std::string& socket) {
   const std::string socket_option =
-      socket == protocol::default_socket_path() ? "" : fmt::format(" --socket {}", socket);
+      socket == protocol::usual_socket_path() ? "" : fmt::format(" --socket {}", socket);
   const auto line = [&](std::string_view arguments, std::string_view who, std::string_view rest) {
     fmt::print("  {} {}{} --as {} {}\n", own_path(), arguments, socket_option, folder.key_file(who), rest);
   };
@@ -57,7 +57,8 @@ void print_walkthrough(const demo::Folder& folder, const std::string& socket) {
   fmt::print(
       "\nWhoever can read a key file is that principal: these are all yours, since one user made them. And "
       "as\n"
-      "the broker's user you are admin under each of these names: you may apply a policy. In\n"
+      "the broker's user you are admin under each of these names: you may apply a policy and mint tokens. "
+      "In\n"
       "earnest each principal has a uid of its own. The policy: {}\nCtrl-C stops the broker.\n\n",
       folder.policy_file());
   std::fflush(stdout);

@@ -3,6 +3,7 @@
 
 #include <fcntl.h>
 #include <fmt/format.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -165,6 +166,16 @@ void add_out(CLI::App* command, Options& options) {
   command->add_option("--out", options.out, "a new file for it, mode 0600; else it goes to standard output")
       ->type_name("FILE");
 }
+// Whoever reads the file of a token has the token. A pipe that has a name is its maker's to look after.
+Status check_mode(const std::string& path) {
+  struct stat about{};
+  if (::stat(path.c_str(), &about) != 0 || !S_ISREG(about.st_mode) || (about.st_mode & 077) == 0) return {};
+  return fail(Code::denied, By::library,
+              fmt::format("the token {} has mode {:04o}: others than its owner can use it", path,
+                          about.st_mode & 07777),
+              fmt::format("chmod 600 {}; if others may have read it, revoke it and mint another", path));
+}
+
 void add_file(CLI::App* command, Options& options) {
   command->add_option("FILE", options.token, "a file with the token; - (the default) is standard input");
 }
@@ -181,6 +192,7 @@ Result<Token> read_token(const std::string& path) {
       text += byte;
     }
   } else {
+    BAILEY_TRY(check_mode(path));
     text = BAILEY_TRY(read_file(path, text_bytes_max));
   }
   if (text.ends_with('\n')) text.pop_back();
@@ -214,7 +226,8 @@ void add_token(CLI::App& app, int& status) {
   auto options = std::make_shared<Options>();
   CLI::App* command = token->add_subcommand(
       "mint",
-      "Has the broker mint a token for a region: for who has a grant of admin on it.\n\n"
+      "Has the broker mint a token for a region: for who has a grant of admin on it, and for the policy's\n"
+      "admins (by default root and the broker's user, under whatever name).\n\n"
       "It is for one principal (--holder), whatever other grants that has, or for whoever has it\n"
       "(--bearer). A token is a secret: it goes to a file or a pipe, and is never an argument.\n"
       "Example:\n"

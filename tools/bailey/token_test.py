@@ -89,6 +89,9 @@ class Tokens(unittest.TestCase):
         told = self.inspect(less.read_bytes())
         self.assertEqual((told["rights"], told["bearer"], told["audience"]), ("rw", False, "the broker"))
         self.assertIn("holder bob", told["caveats"])
+        less.chmod(0o640)
+        self.refused("token", "verify", less, who="bob", says="has mode 0640: others than its owner can use it")
+        less.chmod(0o600)
         self.assertIn("rights r", told["caveats"])
         self.assertTrue(self.good("token", "verify", less, who="bob").startswith(b"valid: r on region frames, until "))
         self.good("region", "write", "frames", "--offset", "10", "--token", wide, who="bob", stdin=b"hello")
@@ -103,6 +106,10 @@ class Tokens(unittest.TestCase):
         for token in (wide, less):
             self.refused("region", "read", "frames", "--token", token, who="bob", says="not valid any more")
             self.refused("token", "verify", token, who="bob", says="not valid any more")
+
+    def test_what_is_wrong_with_the_command_line_is_status_2(self):
+        for wrong in (["mint", "orders"], ["mint", "orders", "--bearer", "--in", "5"], ["revoke", "--id", "zz"]):
+            self.assertEqual(self.bailey("token", *wrong)[0], 2, wrong)
 
     def test_tables_are_opened_with_tokens(self):
         self.good("table", "put", "orders", "k", "v")
