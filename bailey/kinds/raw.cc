@@ -14,11 +14,14 @@ constexpr std::size_t row_bytes = 16;
 
 // A row of the region as it was at one moment of the grant. Bytes that are being written may be mixed.
 Status copy_row(pool::View& view, std::uint64_t at, std::array<std::byte, row_bytes>& row) {
-  do {
+  for (unsigned attempt = 0; attempt < table::attempts_max; ++attempt) {
     if (!view.current()) BAILEY_TRY(view.attend());
     medium::copy_out_bytes(row.data(), view.index() + at, row.size());
-  } while (!view.current());
-  return {};
+    if (view.current()) return {};
+  }
+  return fail(Code::contended, By::peer,
+              fmt::format("the region's layout changed under each of {} looks", table::attempts_max),
+              "try again");
 }
 
 }  // namespace

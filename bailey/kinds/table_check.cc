@@ -90,6 +90,8 @@ class TableCheck {
   std::map<std::string, Finding> findings_;
   std::vector<Seen> places_;                // of all records
   std::vector<std::uint32_t> linked_from_;  // by overflow bucket: 1 + primary bucket
+  std::vector<std::uint64_t> links_;        // overflow buckets of the chain that is walked
+  bool unheard_ = false;                    // that chain led to a record under a key yet to be heard of
 };
 
 Result<Report> TableCheck::run() {
@@ -97,8 +99,25 @@ Result<Report> TableCheck::run() {
   index_ = table::Index(view_.index(), geometry_);
   linked_from_.assign(geometry_.overflow_buckets, 0);
   header();
-  for (std::uint64_t bucket = 0; bucket < geometry_.buckets; ++bucket) {
+  unsigned attempts = 0;
+  for (std::uint64_t bucket = 0; bucket < geometry_.buckets;) {
+    const Report before = report_;
+    const std::size_t places_before = places_.size();
+    unheard_ = false;
+    links_.clear();
     BAILEY_TRY(chain(bucket));
+    if (unheard_) {
+      // Its walk went on in an index that may go with what there is to hear of: it begins anew.
+      if (++attempts == table::attempts_max)
+        return fail(Code::contended, By::peer,
+                    fmt::format("the region's keys changed under every look at bucket {}", bucket),
+                    "try again");
+      report_ = before;
+      places_.resize(places_before);
+      for (std::uint64_t link : links_) linked_from_[link] = 0;
+    } else {
+      ++bucket;
+    }
     // A revoked grant ends the check; a new index or a retired segment does not.
     if (view_.current()) [[likely]]
       continue;
@@ -135,6 +154,7 @@ Status TableCheck::chain(std::uint64_t bucket) {
     for (const Word& word : at->slots) {
       ++report_.slots;
       BAILEY_TRY(slot({bucket, position++, load_acquire(&word)}, &word, keys));
+      if (unheard_) return {};
     }
     Word link = load_acquire(&at->link);
     if (link == 0) break;
@@ -151,6 +171,7 @@ Status TableCheck::chain(std::uint64_t bucket) {
       break;
     }
     from = static_cast<std::uint32_t>(bucket + 1);
+    links_.push_back(link - 1);
     if (visited == table::chain_buckets_max) {
       damage("a chain is longer than any writer makes it", fmt::format("bucket {}", bucket));
       break;
@@ -175,6 +196,10 @@ Status TableCheck::slot(const Where& where, const Word* at, std::vector<Key>& ke
     }
     Read read = BAILEY_TRY(this->read(at, now.slot));
     if (read.seen == table::Seen::changed) continue;
+    if (read.seen == table::Seen::unheard) {
+      unheard_ = true;
+      return {};
+    }
     if (read.seen == table::Seen::forged) {
       damage(read.problem, now.to_string());
       return {};
@@ -249,12 +274,7 @@ Result<TableCheck::Read> TableCheck::read_sealed(const table::Block& block, Word
   }
   Error failure;
   read.seen = copy.open(view_, failure);
-  if (read.seen == table::Seen::unheard) {
-    BAILEY_TRY(view_.attend());
-    index_ = table::Index(view_.index(), geometry_);
-    read.seen = table::Seen::changed;
-    return read;
-  }
+  if (read.seen == table::Seen::unheard) return read;
   if (read.seen != table::Seen::match) {
     if (failure.code != Code::corrupt) return std::unexpected(std::move(failure));
     read.seen = table::Seen::forged;

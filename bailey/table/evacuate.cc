@@ -57,25 +57,6 @@ void copy_record(const std::byte* from, Word word, Word lengths, std::byte* to, 
   store_release(to_words, word);
 }
 
-// A sealed record moves as it is, but for one that is sealed under an older key: it comes under the newest
-// one. With the same version, so that whoever moves it, and however often, it becomes the same bytes: nothing
-// else is ever sealed under that key and version. False where it stays as it is, also if it does not open:
-// who reads it is told.
-bool seal_anew(pool::View& view, const std::byte* from, Word word, Word lengths, std::byte* to) {
-  pool::Sealer& sealer = *view.sealer();
-  if (generation_of(lengths) >= sealer.generation()) return false;
-  SealedCopy copy(sealer, from, word, lengths);
-  Error failure;
-  if (copy.open(view, failure) != Seen::match) return false;
-  SealedHead& head = copy.head;
-  head.bound.lengths = make_sealed_lengths(head.key_bytes(), head.value_bytes(), sealer.generation());
-  sealer.seal({copy.value, head.value_bytes()}, copy.value, pool::Sealer::Part::value, head.bound,
-              head.value_tag);
-  sealer.seal({copy.key, head.key_bytes()}, copy.key, pool::Sealer::Part::key, head.bound, head.key_tag);
-  store_sealed(to, head, copy.value, copy.key);
-  return true;
-}
-
 }  // namespace
 
 // Moves one record into a block of one's own, if a slot still leads to it. Error: quota where there is no
@@ -96,9 +77,10 @@ Status Writer::move_record(const Block& from, Word place) {
     auto lengths = sealed ? check_sealed_lengths(raw, from.bytes) : check_lengths(raw, from.bytes);
     if (!lengths) return {};
     OwnBlock to = BAILEY_TRY(allocate(record_bytes_in(view_, lengths->key, lengths->value)));
-    if (!sealed || !seal_anew(view_, from.record, word, raw, to.record))
-      copy_record(from.record, word, sealed ? raw : make_lengths(lengths->key, lengths->value), to.record,
-                  body_bytes(*lengths, sealed));
+    // A sealed record moves as it is, under the key that it has. Sealed anew under a newer one its version
+    // would be that key's nonce a second time, where its writer made two records of one version.
+    copy_record(from.record, word, sealed ? raw : make_lengths(lengths->key, lengths->value), to.record,
+                body_bytes(*lengths, sealed));
     Word desired = make_slot(tag_of(from_slot.value), segment_of(to.place), offset_of(to.place));
     bool replaced = false;
     if (shared_) {

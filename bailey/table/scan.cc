@@ -54,7 +54,8 @@ Status Table::scan(Cursor& cursor, std::size_t items_max, std::vector<Item>& ite
   pool::View& view = *state.view;
   if (view.closed()) [[unlikely]] {
     if (pool::meets_window(std::as_bytes(std::span(&items, 1)))) return pool::argument_in_window();
-    return pool::in_gate(view, {std::as_bytes(std::span(&cursor, 1)), std::as_bytes(std::span(items))},
+    const Bytes room{reinterpret_cast<const std::byte*>(items.data()), items.capacity() * sizeof(Item)};
+    return pool::in_gate(view, {std::as_bytes(std::span(&cursor, 1)), room},
                          [&] { return scan(cursor, items_max, items); });
   }
   if (!view.current()) BAILEY_TRY(view.attend());
