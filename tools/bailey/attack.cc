@@ -142,6 +142,7 @@ void add_attack(CLI::App& app, int& status) {
       "  bounds     offsets, lengths and numbers at every edge; memory scribbled over while others read\n"
       "  processes  what the kernel lets one process do to another, and to mappings of its own\n"
       "  tokens     made up, changed, used too long, elsewhere, by others; minted with what keys one has\n"
+      "  windows    windows on plain bytes left at every edge, widened, used with others' tokens\n"
       "  medium     encrypted records read, changed and forged in the files of a pool, past the broker\n"
       "  pkey       code of the process itself against pages that only gates open (needs protection keys)\n"
       "  strict     what code of a program does that was begun by bailey exec --strict, to get at guarded "
