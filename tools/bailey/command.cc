@@ -24,8 +24,6 @@ Exit exit_of(const Error& error) {
       if (error.os == ENOENT || error.os == ENOTDIR) return exit_not_found;
       if (error.os == EACCES || error.os == EPERM) return exit_refused;
       return exit_failed;
-    case Code::invalid_argument:
-      return error.by == By::library ? exit_usage : exit_failed;
     default:
       return exit_failed;
   }

@@ -24,7 +24,7 @@ enum Exit : int {
   exit_refused = 4,    // no right to it, or data would go and nobody has agreed
 };
 
-// Tells an error on standard error, as one paragraph; the status to exit with.
+// Tells an error on standard error, as one paragraph; the status to exit with, which is never exit_usage.
 int told(const Error& error);
 int told(const Status& status);
 
