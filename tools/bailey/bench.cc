@@ -45,8 +45,12 @@ void add_bench(CLI::App& app, int& status) {
       ->type_name("NAME")
       ->excludes("--medium");
   add_reach_options(command, options->reach);
-  on_run(command, status,
-         [options] { return told(bench::run_table_bench(options->table, {brokered(options)})); });
+  on_run(command, status, [options] {
+    const Status done = bench::run_table_bench(options->table, {brokered(options)});
+    const int outcome = told(done);
+    // Which options go together is seen by the engine.
+    return !done && done.error().code == Code::invalid_argument ? exit_usage : outcome;
+  });
   add_bench_open(*bench, status);
   add_bench_window(*bench, status);
 }

@@ -107,10 +107,6 @@ class Tokens(unittest.TestCase):
             self.refused("region", "read", "frames", "--token", token, who="bob", says="not valid any more")
             self.refused("token", "verify", token, who="bob", says="not valid any more")
 
-    def test_what_is_wrong_with_the_command_line_is_status_2(self):
-        for wrong in (["mint", "orders"], ["mint", "orders", "--bearer", "--in", "5"], ["revoke", "--id", "zz"]):
-            self.assertEqual(self.bailey("token", *wrong)[0], 2, wrong)
-
     def test_tables_are_opened_with_tokens(self):
         self.good("table", "put", "orders", "k", "v")
         token = self.good("token", "mint", "orders", "--bearer", who="eve")
