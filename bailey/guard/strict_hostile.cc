@@ -60,14 +60,29 @@ long grave() { return map(guarded, page, PROT_NONE, fixed | MAP_SHARED, grave_fd
 
 long plain_page() { return map(nullptr, page, both, anonymous); }
 
-long attach_shared_memory(void* where, int flags) {
-  const int id = ::shmget(IPC_PRIVATE, page, 0700);
+long attach_shared_memory(void* where, int flags, std::size_t bytes = page) {
+  const int id = ::shmget(IPC_PRIVATE, bytes, 0700 | SHM_NORESERVE);
   if (id < 0) return id;
   const long got = ::syscall(SYS_shmat, id, where, flags);
   const int os = errno;
   ::shmctl(id, IPC_RMID, nullptr);
   errno = os;
   return got;
+}
+
+// The kernel did it, but not where it was asked to.
+long elsewhere() {
+  errno = EXDEV;
+  return -1;
+}
+
+// From below whatever a filter that sees addresses alone could take for near the window, and off again.
+long attach_shared_memory_from_far_below() {
+  char* const from = static_cast<char*>(at(window_base / 2 - page));
+  if (const long got = attach_shared_memory(from, SHM_REMAP, static_cast<std::size_t>(guarded + page - from));
+      got == -1)
+    return got;
+  return *guarded == secret ? elsewhere() : ::syscall(SYS_shmdt, from);
 }
 
 // The child of a fork-like call must not go on as the program.
@@ -190,6 +205,12 @@ const std::map<std::string, std::function<long()>> attempts{
        return ::syscall(SYS_mremap, map(nullptr, 66 * page, both, anonymous), 66 * page, 66 * page,
                         MREMAP_MAYMOVE | MREMAP_FIXED, at(window_base - page));
      }},
+    {"mremap-hint",
+     [] {
+       const long got =
+           ::syscall(SYS_mremap, plain_page(), page, page, MREMAP_MAYMOVE | MREMAP_DONTUNMAP, unused);
+       return got == -1 || at(static_cast<std::uintptr_t>(got)) == unused ? got : elsewhere();
+     }},
     {"madvise-dontneed", [] { return ::syscall(SYS_madvise, guarded, page, MADV_DONTNEED); }},
     {"madvise-free", [] { return ::syscall(SYS_madvise, guarded, page, MADV_FREE); }},
     {"madvise-remove", [] { return ::syscall(SYS_madvise, guarded, page, MADV_REMOVE); }},
@@ -209,6 +230,7 @@ const std::map<std::string, std::function<long()>> attempts{
     {"munlockall", [] { return ::syscall(SYS_munlockall); }},
     {"remap_file_pages", [] { return ::syscall(SYS_remap_file_pages, guarded, page, 0, 0, 0); }},
     {"shmat-over", [] { return attach_shared_memory(guarded, SHM_REMAP); }},
+    {"shmat-over-from-far-below", attach_shared_memory_from_far_below},
     // Keys.
     {"pkey_mprotect-without-a-key", [] { return ::syscall(SYS_pkey_mprotect, guarded, page, both, -1); }},
     {"pkey_mprotect-upper-half",
