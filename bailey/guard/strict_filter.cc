@@ -150,6 +150,8 @@ void hold_the_window(Filter& filter) {
     filter.refuse(SCMP_SYS(pkey_mprotect), {in_window(0), is(3, low_half, key)});
   // The kernel gives the caller the rights to a new key that it asks for.
   filter.refuse(SCMP_SYS(pkey_alloc), {is(1, PKEY_DISABLE_ACCESS, 0)});
+  // Pages keep a key that is freed, and the kernel gives it out again for others.
+  filter.refuse(SCMP_SYS(pkey_free));
 
   filter.refuse(SCMP_SYS(close), {is(0, low_half, grave_fd)});
   filter.refuse(SCMP_SYS(dup2), {is(1, low_half, grave_fd)});

@@ -241,6 +241,7 @@ const std::map<std::string, std::function<long()>> attempts{
      [] { return ::syscall(SYS_pkey_mprotect, at(window_base - page), 66 * page, both, 1); }},
     {"pkey_alloc-open", [] { return ::syscall(SYS_pkey_alloc, 0, 0); }},
     {"pkey_alloc-readable", [] { return ::syscall(SYS_pkey_alloc, 0, PKEY_DISABLE_WRITE); }},
+    {"pkey_free", [] { return ::syscall(SYS_pkey_free, ::syscall(SYS_pkey_alloc, 0, PKEY_DISABLE_ACCESS)); }},
     // The grave's descriptor.
     {"close-grave", [] { return ::syscall(SYS_close, grave_fd); }},
     {"close-grave-upper-half", [] { return ::syscall(SYS_close, upper | grave_fd); }},
