@@ -168,6 +168,8 @@ void add_strict(Attacks& attacks) {
            "filters of system calls by address");
   add_each(guard::other_doors, "has the kernel or another process read", "filters of system calls");
   add_each(guard::new_code, "brings code of its own", "none from the first constructor on");
+  add_each(guard::moved_code, "moves pages of code beside each other, so that they make WRPKRU",
+           "code is not moved");
 
   for (const char* name : {"32-bit", "x32"})
     add(name, fmt::format("a {} call, whose number and arguments are others", name), "killed", {"SIGSYS"},

@@ -3,7 +3,9 @@
 //
 // la_version, before a library of the program is mapped: the process becomes non-dumpable; the usher hears
 // so. la_preinit, before the first constructor: every executable page is replaced by a private copy that was
-// looked through, so that nobody changes the code by writing its file; then the lock is shut.
+// looked through, so that nobody changes the code by writing its file; then the lock is shut. Code stays
+// where it was looked at: pages that are moved beside each other could make up an instruction over their
+// border.
 //
 // Whatever goes wrong ends the process. Freestanding: it has no C library, which would be one more to look
 // at. One thread.
@@ -17,6 +19,7 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
+#include <cerrno>
 #include <cstddef>
 #include <cstdint>
 #include <initializer_list>
@@ -315,6 +318,106 @@ void replace_all(Codes& codes) {
       end(codes.all[i], "came while the code was looked through: refused");
 }
 
+constexpr std::uint32_t low(std::uintptr_t value) { return static_cast<std::uint32_t>(value); }
+constexpr std::uint32_t high(std::uintptr_t value) { return static_cast<std::uint32_t>(value >> 32); }
+
+void add_filter(sock_filter* filter, std::size_t count) {
+  const sock_fprog program{static_cast<unsigned short>(count), filter};
+  if (failed(call(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, of(&program))))
+    end("can't shut the lock (seccomp)");
+}
+
+// mremap(2) moves no byte of code: whatever its old address, what it takes meets none of these mappings. (An
+// old length of 0 takes nothing: it is for shared mappings, which code never is.)
+//
+// Made here, of the machine's own instructions: libseccomp's rules can't add, and one call can take what lies
+// above its address, several mappings of it (from Linux 6.17 on).
+class MoveFilter {
+ public:
+  // As many as are surely not too long a filter; where there are more, there are more filters.
+  static constexpr std::size_t codes_a_filter = 256;
+
+  MoveFilter(const Code* codes, std::size_t count) {
+    load(offsetof(seccomp_data, nr));
+    jump(BPF_JEQ, SYS_mremap, 1, 0);
+    allow();
+    load(argument(1) + 4);
+    store(length_high);
+    jump(BPF_JGE, high(user_end), 0, 1);  // no mapping is as long, and sums stay sums
+    refuse();
+    load(argument(0) + 4);
+    store(begin_high);
+    add(length_high);
+    store(end_high);
+    load(argument(1));
+    store(length_low);
+    load(argument(0));
+    store(begin_low);
+    add(length_low);
+    store(end_low);
+    put(BPF_LDX | BPF_MEM, begin_low);
+    put(BPF_JMP | BPF_JGE | BPF_X, 0, 3, 0);  // no carry
+    put(BPF_LD | BPF_MEM, end_high);
+    put(BPF_ALU | BPF_ADD | BPF_K, 1);
+    store(end_high);
+    for (std::size_t i = 0; i < count; ++i) compare(codes[i]);
+    allow();
+  }
+  void add_to_process() { add_filter(filter_, count_); }
+
+ private:
+  static constexpr std::size_t head = 25, each = 11;
+  static_assert(head + codes_a_filter * each <= BPF_MAXINSNS);
+  enum Word : std::uint32_t { begin_low, begin_high, length_low, length_high, end_low, end_high };
+
+  static constexpr std::uint32_t argument(std::uint32_t number) {
+    return offsetof(seccomp_data, args) + 8 * number;
+  }
+  void put(unsigned operation, std::uint32_t value, unsigned char yes = 0, unsigned char no = 0) {
+    filter_[count_++] = {static_cast<std::uint16_t>(operation), yes, no, value};
+  }
+  void load(std::uint32_t offset) { put(BPF_LD | BPF_W | BPF_ABS, offset); }
+  void store(Word word) { put(BPF_ST, word); }
+  void add(Word word) {
+    put(BPF_LDX | BPF_MEM, word);
+    put(BPF_ALU | BPF_ADD | BPF_X, 0);
+  }
+  // How many of the next instructions are left out.
+  void jump(unsigned how, std::uint32_t value, unsigned char yes, unsigned char no) {
+    put(BPF_JMP | how | BPF_K, value, yes, no);
+  }
+  void allow() { put(BPF_RET | BPF_K, SECCOMP_RET_ALLOW); }
+  void refuse() { put(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM); }
+
+  // Refuses where begin < code.end and end > code.begin.
+  void compare(const Code& code) {
+    const std::size_t first = count_, refusal = each - 1, next = each;
+    auto to = [&](std::size_t target) { return static_cast<unsigned char>(first + target - count_ - 1); };
+    put(BPF_LD | BPF_MEM, begin_high);
+    jump(BPF_JGT, high(code.end), to(next), 0);
+    jump(BPF_JEQ, high(code.end), 0, to(5));
+    put(BPF_LD | BPF_MEM, begin_low);
+    jump(BPF_JGE, low(code.end), to(next), 0);
+    put(BPF_LD | BPF_MEM, end_high);
+    jump(BPF_JGT, high(code.begin), to(refusal), 0);
+    jump(BPF_JEQ, high(code.begin), 0, to(next));
+    put(BPF_LD | BPF_MEM, end_low);
+    jump(BPF_JGT, low(code.begin), to(refusal), to(next));
+    refuse();
+  }
+
+  sock_filter filter_[head + codes_a_filter * each];
+  std::size_t count_ = 0;
+};
+
+void hold_in_place(const Codes& codes) {
+  for (std::size_t i = 0; i < codes.count; i += MoveFilter::codes_a_filter) {
+    const std::size_t left = codes.count - i;
+    MoveFilter(codes.all + i, left < MoveFilter::codes_a_filter ? left : MoveFilter::codes_a_filter)
+        .add_to_process();
+  }
+}
+
 void shut_the_lock() {
   // Kernels before 6.3 don't know it; the filter says the same.
   call(SYS_prctl, PR_SET_MDWE, PR_MDWE_REFUSE_EXEC_GAIN);
@@ -322,10 +425,7 @@ void shut_the_lock() {
   const long bytes = call(SYS_pread64, lock_filter_fd, of(filter), sizeof filter);
   if (failed(bytes) || bytes == 0 || static_cast<std::size_t>(bytes) % sizeof filter[0] != 0)
     end("can't read the filter of the lock");
-  const sock_fprog program{static_cast<unsigned short>(static_cast<std::size_t>(bytes) / sizeof filter[0]),
-                           filter};
-  if (failed(call(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, of(&program))))
-    end("can't shut the lock (seccomp)");
+  add_filter(filter, static_cast<std::size_t>(bytes) / sizeof filter[0]);
   for (int fd : {agent_fd, lock_filter_fd, usher_fd}) call(SYS_close, fd);
 }
 
@@ -348,7 +448,9 @@ extern "C" {
 [[gnu::visibility("default")]] void la_preinit(std::uintptr_t*) {
   const long got = call(SYS_mmap, 0, sizeof(Codes), PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1);
   if (failed(got)) end("out of memory");
-  replace_all(*reinterpret_cast<Codes*>(got));
+  Codes& codes = *reinterpret_cast<Codes*>(got);
+  replace_all(codes);
+  hold_in_place(codes);
   call(SYS_munmap, got, sizeof(Codes));
   shut_the_lock();
   // The program is not to meet a child that it does not know.

@@ -86,6 +86,9 @@ inline constexpr StrictAttempt new_code[]{
     {"writable-code", "done"},  {"anonymous-code", "done"}, {"file-code", "done"}, {"make-code", "done"},
     {"pkey-make-code", "done"}, {"shm-code", "done"},       {"execve", "done"},    {"execveat", "done"},
     {"seccomp", "EFAULT"},      {"prctl-seccomp", "EFAULT"}};
+// From below: kernels from 6.17 on do it.
+inline constexpr StrictAttempt moved_code[]{
+    {"code-beside-code", "done"}, {"code-beside-code-by-hint", "done"}, {"code-beside-code-from-below"}};
 
 // With what --strict refuses it. C libraries know what to do where the kernel has no clone3.
 inline constexpr const char* refusal_of(const StrictAttempt& attempt) {

@@ -18,11 +18,13 @@
 #include <csignal>
 #include <cstdint>
 #include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <fstream>
 #include <functional>
 #include <map>
 #include <string>
+#include <vector>
 
 #include "bailey/guard/strict_layout.h"
 #include "bailey/guard/window.h"
@@ -35,6 +37,18 @@ asm(R"(
   .balign 4096
   .skip 3 * 4096, 0x90
 )");
+// Whole pages, of which the second would make WRPKRU if it lay before the last.
+asm(R"(
+  .text
+  .balign 4096
+hostile_code:
+  .skip 4096 + 4095, 0xcc
+  .byte 0x0f
+  .skip 2 * 4096, 0xcc
+  .byte 0x01, 0xef
+  .skip 4094, 0xcc
+)");
+extern "C" [[gnu::visibility("hidden")]] char hostile_code[];
 
 namespace {
 
@@ -154,8 +168,12 @@ long change_file_of_code() {
   return -1;
 }
 
-// Whether there is an instruction that opens all keys in what may run, but for gates (pkru.h).
-long find_wrpkru() {
+struct Code {
+  std::uintptr_t begin, end;
+};
+// What may run, but for the kernel's own page that has one place in all processes.
+std::vector<Code> all_code() {
+  std::vector<Code> all;
   std::ifstream maps("/proc/self/maps");
   for (std::string line; std::getline(maps, line);) {
     unsigned long from = 0, to = 0;
@@ -163,12 +181,88 @@ long find_wrpkru() {
     if (std::sscanf(line.c_str(), "%lx-%lx %4s", &from, &to, rights) != 3 || rights[2] != 'x' ||
         line.find("[vsyscall]") != std::string::npos)
       continue;
-    const auto* code = reinterpret_cast<const volatile unsigned char*>(from);
-    for (unsigned long i = 0; i + 3 <= to - from; ++i)
+    all.push_back({from, to});
+  }
+  return all;
+}
+
+// Whether there is an instruction that opens all keys in what may run, but for gates (pkru.h).
+long find_wrpkru() {
+  for (const Code& one : all_code()) {
+    const auto* code = reinterpret_cast<const volatile unsigned char*>(one.begin);
+    for (std::size_t i = 0; i + 3 <= one.end - one.begin; ++i)
       if (code[i] == 0x0f && code[i + 1] == 0x01 && code[i + 2] == 0xef) return 0;
   }
   errno = ENOENT;
   return -1;
+}
+
+// A move of code, which stays code and is the same: does it make an instruction that opens keys?
+char* const first_half = hostile_code + page;
+char* const place_for_it = hostile_code + 3 * page;
+char* const second_half = hostile_code + 4 * page;
+
+long made_wrpkru(long moved) {
+  if (moved == -1) return -1;
+  return std::memcmp(second_half - 1, "\x0f\x01\xef", 3) == 0 ? 0 : elsewhere();
+}
+long move_code(void* from, std::size_t bytes, int flags, void* to) {
+  return made_wrpkru(::syscall(SYS_mremap, from, bytes, bytes, MREMAP_MAYMOVE | flags, to));
+}
+long move_code_to_a_free_place() {
+  ::munmap(place_for_it, page);
+  return move_code(first_half, page, MREMAP_DONTUNMAP, place_for_it);
+}
+// With a page before it that is none of the code.
+long move_code_from_below() {
+  if (map(first_half - page, page, both, fixed | anonymous) == -1) return -1;
+  return move_code(first_half - page, 2 * page, MREMAP_FIXED, place_for_it - page);
+}
+
+// Of ranges that begin or end at or beside borders of code: does the kernel refuse to move those that
+// meet code (EPERM), and look at the others? A flag that it does not know keeps it from moving anything.
+long moves_are_refused_for_code_alone() {
+  constexpr int unknown_flag = 128;
+  const std::vector<Code> all = all_code();
+  std::vector<std::uintptr_t> places;
+  for (const Code& one : all) {
+    for (const std::uintptr_t border : {one.begin, one.end})
+      for (const std::uintptr_t place : {border - page, border, border + page}) places.push_back(place);
+    // A filter adds 32 bits at a time: from here there is something to carry.
+    places.push_back((one.begin >> 32 << 32) - page);
+  }
+  for (const std::uintptr_t from : places)
+    for (const std::uintptr_t to : places) {
+      if (to <= from) continue;
+      bool meets = false;
+      for (const Code& one : all) meets |= from < one.end && to > one.begin;
+      ::syscall(SYS_mremap, from, to - from, page, unknown_flag, 0);
+      if (errno != (meets ? EPERM : EINVAL)) return -1;
+    }
+  return all.size() < 4 ? elsewhere() : 0;
+}
+
+// Mappings of a program's own grow where they are or elsewhere.
+long grow_memory() {
+  constexpr std::size_t before = 1 << 20, after = 64 << 20;
+  char* const was = reinterpret_cast<char*>(map(nullptr, before, both, anonymous));
+  std::memset(was, 'm', before);
+  char* const grown = static_cast<char*>(::mremap(was, before, after, MREMAP_MAYMOVE));
+  if (grown == MAP_FAILED) return -1;
+  grown[after - 1] = 'm';
+  return grown[0] == 'm' && grown[before - 1] == 'm' ? 0 : elsewhere();
+}
+// So large that libc has it as a mapping.
+long grow_allocation() {
+  constexpr std::size_t before = 1 << 20, after = 64 << 20;
+  char* const was = static_cast<char*>(std::malloc(before));
+  std::memset(was, 'a', before);
+  char* const grown = static_cast<char*>(std::realloc(was, after));
+  if (grown == nullptr) return -1;
+  grown[after - 1] = 'a';
+  const bool same = grown[0] == 'a' && grown[before - 1] == 'a';
+  std::free(grown);
+  return same ? 0 : elsewhere();
 }
 
 long x32_call() { return ::syscall(0x40000000 | SYS_getpid); }
@@ -307,6 +401,9 @@ const std::map<std::string, std::function<long()>> attempts{
     {"execveat", [] { return begin_program(true); }},
     {"seccomp", [] { return ::syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, nullptr); }},
     {"prctl-seccomp", [] { return ::syscall(SYS_prctl, PR_SET_SECCOMP, SECCOMP_MODE_FILTER, 0, 0, 0); }},
+    {"code-beside-code", [] { return move_code(first_half, page, MREMAP_FIXED, place_for_it); }},
+    {"code-beside-code-by-hint", move_code_to_a_free_place},
+    {"code-beside-code-from-below", move_code_from_below},
     {"changed-file", change_file_of_code},
     {"wrpkru", find_wrpkru},
     // Killed.
@@ -324,6 +421,9 @@ const std::map<std::string, std::function<long()>> attempts{
     {"library-bury", grave},
     {"touch-what-is-buried", [] { return static_cast<long>(static_cast<volatile char&>(*guarded)); }},
     {"ordinary-mapping", [] { return ::syscall(SYS_mprotect, plain_page(), page, PROT_READ); }},
+    {"moves-are-refused-for-code-alone", moves_are_refused_for_code_alone},
+    {"grow-memory", grow_memory},
+    {"grow-allocation", grow_allocation},
     {"dumpable-off", [] { return ::syscall(SYS_prctl, PR_SET_DUMPABLE, 0, 0, 0, 0); }},
 };
 

@@ -72,12 +72,18 @@ class Strict : public testing::Test {
 TEST_F(Strict, WhatLiesInTheWindowStaysAsItIs) { expect_refused(on_the_window); }
 TEST_F(Strict, OtherDoorsAreShut) { expect_refused(other_doors); }
 TEST_F(Strict, NoNewCodeAndNoOtherProgram) { expect_refused(new_code); }
+TEST_F(Strict, CodeStaysWhereItWasLookedAt) {
+  expect_refused(moved_code);
+  const std::string exact = "moves-are-refused-for-code-alone";
+  EXPECT_EQ(results(attempt({exact}).out)[exact], "done");
+}
 
 TEST_F(Strict, AnOrdinaryUserIsHeldLikeRoot) {
   if (::geteuid() != 0) GTEST_SKIP() << "runs as an ordinary user already";
   expect_refused(on_the_window, {.user = ordinary_user});
   expect_refused(other_doors, {.user = ordinary_user});
   expect_refused(new_code, {.user = ordinary_user});
+  expect_refused(moved_code, {.user = ordinary_user});
 }
 
 // The attempts are real: most get through, the others meet another refusal.
@@ -90,6 +96,7 @@ TEST_F(Strict, TheSameAttemptsGetThroughWhereNothingStopsThem) {
   add(on_the_window);
   add(other_doors);
   add(new_code);
+  add(moved_code);
   for (const auto& [one, result] : expected) {
     auto seen = results(attempt({one}, {.strict = false}).out);
     // Where a container's own filter or Yama is before us this says nothing.
@@ -107,13 +114,15 @@ TEST_F(Strict, CallsOf32BitAndX32Kill) {
 }
 
 TEST_F(Strict, LeavesTheLibraryItsWays) {
-  auto seen = results(attempt({"library-map", "library-map-where-something-is", "library-key", "library-tag",
-                               "library-dontfork", "library-dontdump", "library-wipeonfork",
-                               "ordinary-mapping", "dumpable-off", "library-bury"})
-                          .out);
+  auto seen =
+      results(attempt({"library-map", "library-map-where-something-is", "library-key", "library-tag",
+                       "library-dontfork", "library-dontdump", "library-wipeonfork", "ordinary-mapping",
+                       "grow-memory", "grow-allocation", "dumpable-off", "library-bury"})
+                  .out);
   EXPECT_EQ(seen["library-map-where-something-is"], "EEXIST");
-  for (const char* one : {"library-map", "library-dontfork", "library-dontdump", "library-wipeonfork",
-                          "ordinary-mapping", "dumpable-off", "library-bury"})
+  for (const char* one :
+       {"library-map", "library-dontfork", "library-dontdump", "library-wipeonfork", "ordinary-mapping",
+        "grow-memory", "grow-allocation", "dumpable-off", "library-bury"})
     EXPECT_EQ(seen[one], "done") << one;
   // Not the filter's refusal, whether this CPU has keys or not.
   for (const char* one : {"library-key", "library-tag"})
