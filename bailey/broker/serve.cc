@@ -17,6 +17,7 @@
 #include "bailey/crypto/kdf.h"
 #include "bailey/crypto/key_file.h"
 #include "bailey/policy/policy.h"
+#include "bailey/protocol/overflow.h"
 
 namespace bailey::broker {
 namespace {
@@ -32,6 +33,18 @@ Status own_folder(const std::string& path) {
                 fmt::format("{} must be a folder of uid {} with mode 0700", path, ::geteuid()),
                 fmt::format("chmod 0700 {}, if what is in it is to be trusted", path));
   return {};
+}
+
+// A session that knows no key of the broker goes by its uid, and that one says nothing.
+Status check_own_uid(bool has_key) {
+  if (has_key || ::geteuid() != protocol::overflow_id) return {};
+  return fail(
+      Code::unsupported, By::broker,
+      fmt::format("a broker of uid {} was not started: it is the kernel's word for a uid that is not "
+                  "shown, so no session takes its word",
+                  protocol::overflow_id),
+      "run it as a uid of its own (in a user namespace: map one), or with --key FILE and each session "
+      "with that key's public half (--broker-key)");
 }
 
 // Each file of the pool is a descriptor here.
@@ -83,6 +96,7 @@ std::string why_root_ends(const std::string& key_file, const std::string& folder
 }  // namespace
 
 Status serve_until_stopped(const ServeOptions& options) {
+  BAILEY_TRY(check_own_uid(!options.key_file.empty()));
   // Before there is a secret, and while this process may still open its own oom_score_adj.
   medium::Allocator allocator = BAILEY_TRY(medium::Allocator::start());
   if (::prctl(PR_SET_DUMPABLE, 0) != 0) return fail_os(errno, "could not make the broker non-dumpable");

@@ -11,12 +11,10 @@
 #include "bailey/base/identity.h"
 #include "bailey/crypto/mac.h"
 #include "bailey/protocol/address.h"
+#include "bailey/protocol/overflow.h"
 
 namespace bailey::protocol {
 namespace {
-
-// The kernel's id for "has none here" (/proc/sys/kernel/overflowuid, which nobody changes).
-constexpr uid_t overflow_id = 65534;
 
 void append(std::string& out, std::string_view text) { out += text; }
 template <std::unsigned_integral Integer>

@@ -166,6 +166,39 @@ class Alone(unittest.TestCase):
         self.assertIn("bad.toml:1", err)
         self.assertEqual(os.listdir(self.folder), ["bad.toml"])
 
+    def test_serve_as_a_uid_that_nobody_is_shown(self):
+        if os.geteuid() != 0:
+            self.skipTest("needs root, to be another uid")
+        overflow = 65534
+        whom = {"user": overflow, "group": overflow, "extra_groups": []}
+        socket, key = self.folder / "s", self.folder / "broker"
+        serve = [BAILEY, "serve", "--demo", "--socket", socket]
+
+        def put(*more):
+            done = subprocess.run([BAILEY, "table", "put", "orders", "k", "v", "--socket", socket, "--as",
+                                   self.folder / "demo" / "alice", *more], capture_output=True, check=False, **whom)
+            return done.returncode, done.stderr.decode()
+
+        os.chown(self.folder, overflow, overflow)
+        refused = subprocess.run(serve, capture_output=True, timeout=60, check=False, **whom)
+        self.assertEqual((refused.returncode, refused.stdout), (1, b""))
+        self.assertIn("uid 65534 was not started", refused.stderr.decode())
+        self.assertIn("--key FILE", refused.stderr.decode())
+        self.assertEqual(os.listdir(self.folder), [])
+        # The other way that it names.
+        self.assertEqual(run("principal", "add", "broker", "--out", self.folder)[0], 0)
+        os.chown(key, overflow, overflow)
+        with subprocess.Popen([*serve, "--key", key], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, **whom) as served:
+            try:
+                self.assertIn(b"broker ready", served.stdout.readline())
+                status, err = put("--broker-key", key.with_suffix(".pub").read_text().strip())
+                self.assertEqual(status, 0, err)
+                status, err = put()
+                self.assertEqual(status, 4)
+                self.assertIn("give the broker's public key", err)
+            finally:
+                served.terminate()
+
     def test_bench_table(self):
         status, out, err = run("bench", "table", "--medium", "memory:", "--records", "2000", "--operations", "4000",
                                "--clients", "2", "--json", self.folder / "r.json")
