@@ -1,6 +1,5 @@
 #include "bailey/guard/keys.h"
 
-#include <cpuid.h>
 #include <fmt/format.h>
 #include <pthread.h>
 #include <sys/mman.h>
@@ -12,6 +11,7 @@
 
 #include "bailey/base/clock.h"
 #include "bailey/guard/gate.h"
+#include "bailey/guard/processor.h"
 #include "bailey/guard/window.h"
 
 namespace bailey::guard {
@@ -21,10 +21,6 @@ constexpr unsigned hardware_keys_max = 16;
 constexpr timespec pause_for_a_key{0, 100'000};
 
 std::atomic<std::uint32_t> closed{0};
-
-std::unexpected<Error> unsupported(By by, std::string why, std::string what_to_do, int os = 0) {
-  return std::unexpected(Error{Code::unsupported, by, os, std::move(why), std::move(what_to_do)});
-}
 
 int protection_of(Access access) { return access == Access::read_write ? PROT_READ | PROT_WRITE : PROT_READ; }
 
@@ -144,19 +140,13 @@ class Keys {
 
   Status available_locked() {
     if (parked_ >= 0) return {};
-    unsigned eax = 0, ebx = 0, ecx = 0, edx = 0;
-    constexpr unsigned pku = 1u << 3, ospke = 1u << 4;
-    if (__get_cpuid_count(7, 0, &eax, &ebx, &ecx, &edx) == 0 || (ecx & pku) == 0)
-      return unsupported(By::kernel, "this CPU has no protection keys (PKU)",
-                         "use a CPU that has them, or leave \"pkey\" out");
-    if ((ecx & ospke) == 0)
-      return unsupported(By::kernel, "the kernel does not use the protection keys that this CPU has (OSPKE)",
-                         "boot it without nopku");
+    BAILEY_TRY(processor_has_keys());
     BAILEY_TRY(reserve_window());
     int got = allocate();
     if (got < 0)
-      return unsupported(By::kernel, "this process gets no protection key (pkey_alloc)",
-                         "the program itself may have taken them all", -got);
+      return std::unexpected(Error{Code::unsupported, By::kernel, -got,
+                                   "this process gets no protection key (pkey_alloc)",
+                                   "the program itself may have taken them all"});
     parked_ = got;
     return {};
   }

@@ -7,6 +7,7 @@
 #include <csignal>
 #include <memory>
 
+#include "bailey/guard/processor.h"
 #include "tools/bailey/command.h"
 
 namespace bailey::tools {
@@ -75,6 +76,16 @@ void print_table(const std::vector<attack::Outcome>& rows) {
   for (const attack::Outcome& row : rows) print(cells(row), attack::name(row.verdict));
 }
 
+// Attacks of `strict` are tried without keys as well: the filters are there.
+void print_without_keys(const std::vector<attack::Outcome>& rows) {
+  const Status keys = guard::processor_has_keys();
+  const bool guarded = std::ranges::any_of(
+      rows, [](const attack::Outcome& row) { return row.attack->rung.starts_with("pkey"); });
+  if (guarded && !keys)
+    fmt::print("{}: no region is guarded here; what the filter refuses it refuses all the same\n",
+               keys.error().message);
+}
+
 int run(const Asked& asked) {
   std::string unknown;
   const auto attacks = attack::select(attack::all_attacks(), asked.names, unknown);
@@ -122,6 +133,7 @@ int run(const Asked& asked) {
     for (std::size_t i = 0; i < std::size(counts); ++i)
       if (counts[i] != 0) fmt::print("; {} {}", counts[i], attack::name(static_cast<attack::Verdict>(i)));
     fmt::print("\n");
+    print_without_keys(rows);
   }
   if (interrupted != 0)
     fmt::print(stderr, "bailey: stopped; {} of {} attacks were made\n", rows.size(), attacks.size());

@@ -51,9 +51,19 @@ class Alone(unittest.TestCase):
     def test_exec_strict(self):
         status, out, err = run("exec", "--strict", "--", "sh", "-c", "echo $0 $1; exit 7", "--strict", "-x")
         self.assertEqual((status, out), (7, b"--strict -x\n"), err)
+        without_keys = " ospke" not in Path("/proc/cpuinfo").read_text()
+        self.assertEqual("no region is guarded here" in err, without_keys)
         status, _, err = run("exec", "--strict", "--", "no-such-program")
         self.assertEqual(status, 125)
         self.assertIn("no-such-program", err)
+
+    def test_attack_says_where_no_region_is_guarded(self):
+        without_keys = " ospke" not in Path("/proc/cpuinfo").read_text()
+        for attack, guarded in (("strict/32-bit", True), ("canary/strict/own-wrpkru", False)):
+            status, out, err = run("attack", attack)
+            self.assertEqual(status, 0, err)
+            self.assertEqual("no region is guarded here" in out.decode(), guarded and without_keys, attack)
+        json.loads(run("attack", "strict/32-bit", "--json")[1])
 
     def test_principal(self):
         status, lines, err = run("principal", "add", "carol", "--out", self.folder / "keys")

@@ -1,4 +1,9 @@
 // `bailey exec --strict`: a program in which guarded memory can't be re-tagged, remapped or read around.
+#include <fmt/format.h>
+
+#include <cstdio>
+
+#include "bailey/guard/processor.h"
 #include "bailey/guard/strict.h"
 #include "bailey/guard/strict_layout.h"
 #include "tools/bailey/command.h"
@@ -34,6 +39,11 @@ void add_exec(CLI::App& app, int& status) {
       ->type_name("ARG...");
   command->positionals_at_end();
   on_run(command, status, [arguments, strict] {
+    if (const Status keys = guard::processor_has_keys(); !keys)
+      fmt::print(
+          stderr,
+          "bailey exec: {}: no region is guarded here; what the filter refuses it refuses all the same\n",
+          keys.error().message);
     told(guard::exec_strictly(*arguments));
     return guard::exit_not_begun;
   });
