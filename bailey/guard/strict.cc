@@ -11,6 +11,7 @@
 
 #include <cerrno>
 #include <cstdlib>
+#include <filesystem>
 #include <span>
 #include <string_view>
 
@@ -140,17 +141,36 @@ Status leave(const Fd& file, int number) {
   return {};
 }
 
-Status set_environment() {
+// What LD_PRELOAD says of them, and has said before.
+Result<std::string> preloaded(const std::vector<std::string>& files) {
+  std::string names;
+  for (const std::string& file : files) {
+    BAILEY_TRY(read_file(file));
+    // ld.so looks for a name without a slash in folders of its own.
+    const std::string name = std::filesystem::absolute(file).string();
+    if (name.find_first_of(": ") != std::string::npos)
+      return refused(fmt::format("{} can't be preloaded: ':' and ' ' end a name in LD_PRELOAD", name),
+                     "name it by a path without them");
+    names += names.empty() ? name : ":" + name;
+  }
+  const char* before = std::getenv("LD_PRELOAD");
+  if (before != nullptr && *before != 0) names += fmt::format(":{}", before);
+  return names;
+}
+
+Status set_environment(const std::string& preload) {
   // Everything bound at the start: the code of lazy binding is taken out (scan.h).
   if (::setenv("LD_AUDIT", fmt::format("/proc/self/fd/{}", agent_fd).c_str(), 1) != 0 ||
-      ::setenv("LD_BIND_NOW", "1", 1) != 0)
+      ::setenv("LD_BIND_NOW", "1", 1) != 0 ||
+      (!preload.empty() && ::setenv("LD_PRELOAD", preload.c_str(), 1) != 0))
     return fail_os(errno, "setenv");
   return {};
 }
 
-Status prepare(const std::string& path) {
+Status prepare(const std::string& path, const std::vector<std::string>& preload) {
   BAILEY_TRY(check_surroundings());
   BAILEY_TRY(check_program(path));
+  const std::string libraries = preload.empty() ? std::string() : BAILEY_TRY(preloaded(preload));
   BAILEY_TRY(set_limits());
   const Fd agent = BAILEY_TRY(sealed_file("bailey-agent", strict_agent_image()));
   const Fd grave = BAILEY_TRY(sealed_file("bailey-grave", {}));
@@ -161,17 +181,17 @@ Status prepare(const std::string& path) {
   BAILEY_TRY(leave(lock, lock_filter_fd));
   BAILEY_TRY(leave(usher, usher_fd));
   BAILEY_TRY(leave(grave, grave_fd));
-  BAILEY_TRY(set_environment());
+  BAILEY_TRY(set_environment(libraries));
   BAILEY_TRY(refuse_ways_around());
   return give_listener(usher, BAILEY_TRY(ask_about_executable_mappings()));
 }
 
 }  // namespace
 
-Error exec_strictly(const std::vector<std::string>& arguments) {
+Error exec_strictly(const std::vector<std::string>& arguments, const std::vector<std::string>& preload) {
   const auto path = find_program(arguments.front());
   if (!path) return path.error();
-  if (auto ready = prepare(*path); !ready) return std::move(ready).error();
+  if (auto ready = prepare(*path, preload); !ready) return std::move(ready).error();
   std::vector<char*> pointers;
   for (const std::string& one : arguments) pointers.push_back(const_cast<char*>(one.c_str()));
   pointers.push_back(nullptr);

@@ -14,7 +14,9 @@
 
 namespace bailey::guard {
 
-// Returns only where the program was not begun; the process is not to go on then, since filters bind it.
-Error exec_strictly(const std::vector<std::string>& arguments);
+// `preload`: files of libraries that the program alone is begun with (LD_PRELOAD), before those that the
+// environment names. Returns only where the program was not begun; the process is not to go on then, since
+// filters bind it.
+Error exec_strictly(const std::vector<std::string>& arguments, const std::vector<std::string>& preload = {});
 
 }  // namespace bailey::guard

@@ -466,7 +466,7 @@ extern "C" {
     tell(name);
     tell(
         " is asked for after the start: unless it is loaded already its code is refused\n"
-        "  what to do: name what is to be loaded in LD_PRELOAD\n");
+        "  what to do: name the file with --preload: bailey exec --strict --preload FILE -- PROGRAM ...\n");
   }
   return const_cast<char*>(name);
 }

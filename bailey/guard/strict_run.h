@@ -29,7 +29,8 @@ struct Ended {
 struct How {
   bool strict = true;
   uid_t user = ::geteuid();
-  std::function<void()> before = [] {};  // in the process that becomes the program
+  std::function<void()> before = [] {};   // in the process that becomes the program
+  std::vector<std::string> preload = {};  // strict only
 };
 
 inline std::string text_of(int fd) {
@@ -49,7 +50,7 @@ inline Ended run(const std::vector<std::string>& words, const How& how = {}) {
     if (how.user != ::geteuid() && (::setgid(how.user) != 0 || ::setuid(how.user) != 0)) ::_exit(99);
     how.before();
     if (how.strict) {
-      const std::string why = exec_strictly(words).to_string();
+      const std::string why = exec_strictly(words, how.preload).to_string();
       [[maybe_unused]] auto wrote = ::write(2, why.data(), why.size());
       ::_exit(exit_not_begun);
     }

@@ -1,6 +1,7 @@
 #include "bailey/guard/strict.h"
 
 #include <dirent.h>
+#include <dlfcn.h>
 #include <fcntl.h>
 #include <fmt/format.h>
 #include <gmock/gmock.h>
@@ -213,11 +214,50 @@ TEST_F(Strict, ALibraryThatIsLoadedLateIsRefusedWithTheReason) {
   const Ended ended = run({ordinary, "late"});
   EXPECT_EQ(ended.exit(), 0) << ended.out;
   EXPECT_THAT(ended.err, HasSubstr("libm.so.6 is asked for after the start"));
-  EXPECT_THAT(ended.err, HasSubstr("LD_PRELOAD"));
+  EXPECT_THAT(ended.err, HasSubstr("--preload FILE"));
   // Named at the start it is there.
   const Ended named = run({ordinary, "late"}, {.before = [] { ::setenv("LD_PRELOAD", "libm.so.6", 1); }});
   EXPECT_EQ(named.exit(), 1);
   EXPECT_EQ(named.out, "loaded\n");
+}
+
+std::string file_of(const char* library, const char* function) {
+  void* const loaded = ::dlopen(library, RTLD_NOW | RTLD_LOCAL);
+  Dl_info about{};
+  if (loaded == nullptr || ::dladdr(::dlsym(loaded, function), &about) == 0) return {};
+  return std::filesystem::canonical(about.dli_fname);
+}
+
+TEST_F(Strict, WhatIsPreloadedIsThere) {
+  const std::string math = file_of("libm.so.6", "jnl"), standard = file_of("libc.so.6", "puts");
+  const std::filesystem::path own = folder_ / "own";
+  std::filesystem::create_directory(own);
+  std::filesystem::copy_file(math, own / "libm.so.6");
+  for (const How& how :
+       {How{.preload = {math}}, How{.preload = {standard, math}},
+        // A name that ld.so would look for elsewhere.
+        How{.before = [&] { std::filesystem::current_path(own); }, .preload = {"libm.so.6"}},
+        // What is named already stays.
+        How{.before = [&] { ::setenv("LD_PRELOAD", math.c_str(), 1); }, .preload = {standard}}}) {
+    const Ended named = run({ordinary, "late"}, how);
+    EXPECT_EQ(named.out, "loaded\n") << named.err;
+    EXPECT_THAT(named.err, testing::Not(HasSubstr("ERROR: ld.so")));
+  }
+}
+
+TEST_F(Strict, AFileThatCanNotBePreloadedIsRefusedBeforeTheStart) {
+  const std::string text = folder_ / "text", colon = folder_ / "a:b";
+  std::ofstream(text) << "no library";
+  std::filesystem::copy_file(ordinary, colon);
+  for (const auto& [file, why] : {std::pair<std::string, std::string>{folder_ / "none", "No such file"},
+                                  {text, "it is no 64-bit x86 program"},
+                                  {colon, "':' and ' '"}}) {
+    const Ended ended = run({"/bin/echo", "begun"}, {.preload = {file}});
+    EXPECT_EQ(ended.exit(), exit_not_begun) << file;
+    EXPECT_EQ(ended.out, "") << file;
+    EXPECT_THAT(ended.err, HasSubstr(file));
+    EXPECT_THAT(ended.err, HasSubstr(why));
+  }
 }
 
 TEST_F(Strict, RefusesWithTheReasonWhatItCanNotHold) {

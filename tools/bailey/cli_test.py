@@ -57,6 +57,17 @@ class Alone(unittest.TestCase):
         self.assertEqual(status, 125)
         self.assertIn("no-such-program", err)
 
+    def test_exec_strict_preload(self):
+        file = next(line.split()[-1] for line in Path("/proc/self/maps").read_text().splitlines()
+                    if "/libc.so.6" in line)
+        other = file.replace("libc.so.6", "libresolv.so.2")
+        status, out, err = run("exec", "--strict", "--preload", file, "--preload", other, "--", "sh", "-c",
+                               "echo $LD_PRELOAD")
+        self.assertEqual((status, out.decode()), (0, f"{file}:{other}\n"), err)
+        status, out, err = run("exec", "--strict", "--preload", self.folder / "none", "--", "echo", "begun")
+        self.assertEqual((status, out), (125, b""))
+        self.assertIn("none [No such file or directory, by the kernel]", err)
+
     def test_attack_says_where_no_region_is_guarded(self):
         without_keys = " ospke" not in Path("/proc/cpuinfo").read_text()
         for attack, guarded in (("strict/32-bit", True), ("canary/strict/own-wrpkru", False)):

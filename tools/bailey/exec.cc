@@ -12,6 +12,7 @@ namespace bailey::tools {
 
 void add_exec(CLI::App& app, int& status) {
   auto arguments = std::make_shared<std::vector<std::string>>();
+  auto preload = std::make_shared<std::vector<std::string>>();
   auto strict = std::make_shared<bool>(false);
   CLI::App* command = app.add_subcommand(
       "exec",
@@ -24,7 +25,7 @@ void add_exec(CLI::App& app, int& status) {
       "  - nothing writable and executable; code is looked through for WRPKRU and XRSTOR, and copied, before "
       "the\n"
       "    first constructor runs. From there on:\n"
-      "  - no new code: what a program loads later (dlopen, plugins) is refused unless LD_PRELOAD names it;\n"
+      "  - no new code: what a program loads later (dlopen, plugins) is refused unless --preload names it;\n"
       "  - no other program: execve, posix_spawn and system are refused (fork and threads are not).\n\n"
       "The program must be linked dynamically with the system's libc. What is not stopped, forged signal "
       "frames for\n"
@@ -32,19 +33,25 @@ void add_exec(CLI::App& app, int& status) {
       "Exit status: that of PROGRAM; 125 where it was refused.\n\n"
       "Example:\n"
       "  bailey exec --strict -- ./server --port 6379\n"
-      "  LD_PRELOAD=/usr/lib/plugin.so bailey exec --strict -- ./server");
+      "  bailey exec --strict --preload /usr/lib/plugin.so -- ./server");
   command->add_flag("--strict", *strict, "hold the program to this")->required();
+  command
+      ->add_option(
+          "--preload", *preload,
+          "the file of a library that PROGRAM, and not bailey, is begun with (LD_PRELOAD); repeatable")
+      ->allow_extra_args(false)
+      ->type_name("FILE");
   command->add_option("PROGRAM", *arguments, "the program, found in PATH, and its arguments")
       ->required()
       ->type_name("ARG...");
   command->positionals_at_end();
-  on_run(command, status, [arguments, strict] {
+  on_run(command, status, [arguments, preload, strict] {
     if (const Status keys = guard::processor_has_keys(); !keys)
       fmt::print(
           stderr,
           "bailey exec: {}: no region is guarded here; what the filter refuses it refuses all the same\n",
           keys.error().message);
-    told(guard::exec_strictly(*arguments));
+    told(guard::exec_strictly(*arguments, *preload));
     return guard::exit_not_begun;
   });
 }
