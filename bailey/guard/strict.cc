@@ -158,10 +158,23 @@ Result<std::string> preloaded(const std::vector<std::string>& files) {
   return names;
 }
 
+// Where there is an audit module ld.so lays out the storage of threads before it knows the program's
+// libraries: those whose code has it at a fixed place (the model "initial-exec", as jemalloc's) are to fit
+// into what it keeps for libraries that are loaded late, which is half a KiB. Each thread's stack has it.
+std::string tunables_with_room() {
+  constexpr std::string_view name = "glibc.rtld.optional_static_tls";
+  const char* variable = std::getenv("GLIBC_TUNABLES");
+  std::string tunables = variable != nullptr ? variable : "";
+  if (tunables.find(name) != std::string::npos) return tunables;
+  if (!tunables.empty()) tunables += ":";
+  return fmt::format("{}{}={}", tunables, name, 8192);
+}
+
 Status set_environment(const std::string& preload) {
   // Everything bound at the start: the code of lazy binding is taken out (scan.h).
   if (::setenv("LD_AUDIT", fmt::format("/proc/self/fd/{}", agent_fd).c_str(), 1) != 0 ||
       ::setenv("LD_BIND_NOW", "1", 1) != 0 ||
+      ::setenv("GLIBC_TUNABLES", tunables_with_room().c_str(), 1) != 0 ||
       (!preload.empty() && ::setenv("LD_PRELOAD", preload.c_str(), 1) != 0))
     return fail_os(errno, "setenv");
   return {};

@@ -1,11 +1,13 @@
 // An ordinary program that has in its code what the scanner looks for: strict_ordinary WHAT.
 //
 //   mended      calls a function over a distance whose bytes are those of WRPKRU; status 42
-//   threads     works in threads and leaves them
+//   threads     works in threads with the least of stacks and leaves them
 //   late        loads a library after the start (dlopen); status 0 where that failed
 #include <dlfcn.h>
 #include <pthread.h>
 
+#include <climits>
+#include <cstddef>
 #include <cstdio>
 #include <cstring>
 
@@ -32,8 +34,12 @@ int main(int count, char** arguments) {
   if (std::strcmp(arguments[1], "mended") == 0) return bailey_far_call();
   if (std::strcmp(arguments[1], "threads") == 0) {
     pthread_t threads[4];
+    pthread_attr_t with_little;
+    if (::pthread_attr_init(&with_little) != 0 ||
+        ::pthread_attr_setstacksize(&with_little, static_cast<std::size_t>(PTHREAD_STACK_MIN)) != 0)
+      return 1;
     for (pthread_t& one : threads)
-      if (::pthread_create(&one, nullptr, [](void* nothing) { return nothing; }, nullptr) != 0) return 1;
+      if (::pthread_create(&one, &with_little, [](void* nothing) { return nothing; }, nullptr) != 0) return 1;
     for (pthread_t& one : threads) ::pthread_join(one, nullptr);
     return 0;
   }

@@ -245,6 +245,29 @@ TEST_F(Strict, WhatIsPreloadedIsThere) {
   }
 }
 
+// As jemalloc's, of which redis-server has its own.
+TEST_F(Strict, LibrariesWithStorageOfThreadsAtAFixedPlaceFit) {
+  const auto with = [&](const char* tunables) {
+    return run({"/bin/sh", "-c", "echo $GLIBC_TUNABLES"}, {.before =
+                                                               [=] {
+                                                                 if (tunables != nullptr)
+                                                                   ::setenv("GLIBC_TUNABLES", tunables, 1);
+                                                               },
+                                                           .preload = {BAILEY_STORAGE}});
+  };
+  for (const char* before : {"", "glibc.malloc.check=0"}) {
+    const Ended ended = with(before);
+    EXPECT_EQ(ended.exit(), 0) << ended.err;
+    EXPECT_THAT(ended.out, testing::StartsWith(before));
+  }
+  // What somebody has chosen is left to them, and it does not fit into what ld.so has by itself.
+  const Ended chosen = with("glibc.rtld.optional_static_tls=512");
+  EXPECT_EQ(chosen.exit(), 127);
+  EXPECT_THAT(chosen.err, HasSubstr("static TLS"));
+  // Threads with the least of stacks begin all the same.
+  EXPECT_EQ(run({ordinary, "threads"}, {.preload = {BAILEY_STORAGE}}).exit(), 0);
+}
+
 TEST_F(Strict, AFileThatCanNotBePreloadedIsRefusedBeforeTheStart) {
   const std::string text = folder_ / "text", colon = folder_ / "a:b";
   std::ofstream(text) << "no library";

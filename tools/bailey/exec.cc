@@ -30,7 +30,8 @@ void add_exec(CLI::App& app, int& status) {
       "The program must be linked dynamically with the system's libc. What is not stopped, forged signal "
       "frames for\n"
       "one, is in docs/threat-model.md. Without --strict there is nothing to do: call the program itself.\n"
-      "Exit status: that of PROGRAM; 125 where it was refused.\n\n"
+      "Exit status: that of PROGRAM; 125 where it was refused, or ld.so's 127 where that could not load "
+      "it.\n\n"
       "Example:\n"
       "  bailey exec --strict -- ./server --port 6379\n"
       "  bailey exec --strict --preload /usr/lib/plugin.so -- ./server");
