@@ -1,5 +1,7 @@
 // The whole suite: every attack comes to what is expected of it, and the canaries are seen.
+#include <fcntl.h>
 #include <gtest/gtest.h>
+#include <sched.h>
 #include <unistd.h>
 
 #include <cctype>
@@ -8,6 +10,7 @@
 #include <set>
 #include <string>
 
+#include "attack/house.h"
 #include "attack/suite.h"
 
 namespace bailey::attack {
@@ -89,6 +92,37 @@ TEST(AttackSuite, ASetUpThatFailsIsWrong) {
   EXPECT_EQ(suite.run(attack_that([](const Ground&) -> Came { ::_exit(0); })).verdict, Verdict::broken);
   EXPECT_EQ(suite.run(attack_that([](const Ground&) -> Came { ::abort(); })).verdict, Verdict::broken);
   EXPECT_TRUE(is_wrong(Verdict::broken));
+}
+
+TEST(AttackSuite, ASetUpThatIsKnownToFailHereIsSkippedWithTheReason) {
+  Suite suite("no other uids here");
+  const Outcome outcome =
+      suite.run(attack_that([](const Ground&) -> Came { throw std::runtime_error("no house"); }));
+  EXPECT_EQ(outcome.verdict, Verdict::skipped);
+  EXPECT_EQ(outcome.came.seen, "no other uids here");
+  // What comes to something says it.
+  EXPECT_EQ(suite.run(attack_that([](const Ground&) { return Came::through("in"); })).verdict,
+            Verdict::got_through);
+  EXPECT_EQ(suite.run(attack_that([](const Ground&) { return Came::stopped("EPERM"); })).verdict,
+            Verdict::stopped);
+}
+
+// As `unshare --user` and `unshare --user --map-root-user` do it.
+TEST(AttackSuite, KnowsWhoCanNotSetUpAStage) {
+  EXPECT_EQ(why_no_stage(), "");
+  for (const bool maps_root : {false, true}) {
+    const std::string said = in_attacker(stranger(), {}, [&]() -> std::string {
+      const std::string map = fmt::format("0 {} 1", ::geteuid());
+      if (::unshare(CLONE_NEWUSER) != 0) return "no user namespace";
+      if (maps_root) {
+        const Fd file(::open("/proc/self/uid_map", O_WRONLY | O_CLOEXEC));
+        if (!file || ::write(file.get(), map.data(), map.size()) < 0) return "no map";
+      }
+      return why_no_stage();
+    });
+    if (said == "no user namespace") GTEST_SKIP() << "the machine lets nobody make user namespaces";
+    EXPECT_TRUE(said.starts_with(maps_root ? "root can't become uid 64101" : "uid 65534 is")) << said;
+  }
 }
 
 TEST(AttackSuite, AnAttackThatTakesTooLongIsEndedWithAllThatItStarted) {

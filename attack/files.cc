@@ -184,8 +184,9 @@ struct Bare {
     must(file && ::ftruncate(file.get(), bytes) == 0 && ::fchmod(file.get(), 0666) == 0, "file");
     reader = Fd(::open(fmt::format("/proc/self/fd/{}", file.get()).c_str(), O_RDONLY | O_CLOEXEC));
     open.emplace([&] {
-      if (!become(defended_uid())) return 97;
-      ready.say();
+      const bool became = become(defended_uid());
+      ready.say(became ? 'x' : '-');
+      if (!became) return 97;
       for (;;) ::pause();
     });
     must(ready.hear() == 'x', "process");

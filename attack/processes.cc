@@ -42,8 +42,9 @@ Came process_vm_of_unprotected(bool writes) {
   if (machine().yama >= 1) return Came::skipped("processes of one uid don't attach to each other here");
   broker::Words ready;
   const broker::Process open([&] {
-    if (!become(defended_uid())) return 97;
-    ready.say();
+    const bool became = become(defended_uid());
+    ready.say(became ? 'x' : '-');
+    if (!became) return 97;
     for (;;) ::pause();
   });
   must(ready.hear() == 'x', "process");

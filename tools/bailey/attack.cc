@@ -161,7 +161,10 @@ void add_attack(CLI::App& app, int& status) {
       "pages\n"
       "  canary     the same on what nothing protects: it gets through, or the suite would see no success\n"
       "What gets through on a rung and is known to is said so, with what stops it.\n"
-      "Exit status 1 where anything got through that should not, or a canary did not.\n"
+      "BROKEN: what is attacked could not be set up, or it took too long; nothing is shown. Where whoever "
+      "runs\n"
+      "it can't set it up (a user namespace without other uids), it is skipped with the reason instead.\n"
+      "Exit status 1 where anything got through that should not, a canary did not, or one is BROKEN.\n"
       "Example:\n"
       "  bailey attack files processes");
   command->add_option("NAME", asked->names, "attacks or groups of them; without one, all")->type_name("NAME");

@@ -76,6 +76,22 @@ class Alone(unittest.TestCase):
             self.assertEqual("no region is guarded here" in out.decode(), guarded and without_keys, attack)
         json.loads(run("attack", "strict/32-bit", "--json")[1])
 
+    def test_attack_skips_what_the_user_can_not_set_up(self):
+        if os.geteuid() != 0:
+            self.skipTest("needs root, to be another uid")
+        done = subprocess.run([BAILEY, "attack", "windows/around", "--json"], capture_output=True, user=65534, group=65534,
+                              extra_groups=[], check=False)
+        self.assertEqual(done.returncode, 0)
+        row, = json.loads(done.stdout)
+        self.assertEqual(row["verdict"], "skipped")
+        self.assertIn("uid 65534", row["seen"])
+
+    def test_attack_help_names_each_group_and_verdict(self):
+        lines = run("attack", "--help")[1].decode()
+        for group in {line.split("/")[0] for line in run("attack", "--list")[1].decode().splitlines()}:
+            self.assertRegex(lines, rf"\n  {group} ")
+        self.assertIn("BROKEN", lines)
+
     def test_principal(self):
         status, lines, err = run("principal", "add", "carol", "--out", self.folder / "keys")
         self.assertEqual(status, 0, err)
