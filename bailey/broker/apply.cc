@@ -165,7 +165,7 @@ Result<Broker::Applied> Broker::apply_text(const std::string& text, const std::s
                                    [](const policy::Change& change) { return change.revokes; });
   // Which regions somebody loses, and their new keys, is committed with the policy: should this broker die
   // before it has done what follows, the next one does it.
-  std::set<std::uint32_t> marked, rekeyed;
+  std::set<std::uint32_t> lost_regions, marked, rekeyed;
   std::swap(policy_, wanted);
   Status committed = state_.commit([&]() -> Status {
     BAILEY_TRY(state_.set_meta("policy", text));
@@ -177,6 +177,7 @@ Result<Broker::Applied> Broker::apply_text(const std::string& text, const std::s
     for (const Region& region : added) BAILEY_TRY(state_.save(region));
     for (auto& [of, region] : regions_) {
       if (dropped.contains(of) || !lost_holder(region, revokes)) continue;
+      lost_regions.insert(of);
       if (!std::exchange(region.disowned, true)) marked.insert(of);
       if (count_key(region)) rekeyed.insert(of);
       BAILEY_TRY(state_.save(region));
@@ -198,7 +199,15 @@ Result<Broker::Applied> Broker::apply_text(const std::string& text, const std::s
   }
 
   for (auto& [session_number, session] : sessions_) refresh_rights(session);
-  bool tokens_ended = !end_tokens().empty();
+  auto ended = end_tokens();
+  if (ended)
+    lost_regions.merge(*ended);
+  else
+    applied.text += fmt::format(
+        "tokens of who may not mint any more open nothing, but would again if the broker died now: {}; it "
+        "tries "
+        "again every second\n",
+        ended.error().message);
   std::vector<std::pair<std::uint32_t, std::string>> lost;
   for (auto& [grant, open] : opens_) {
     Session& session = *session_of(open.session);
@@ -215,13 +224,9 @@ Result<Broker::Applied> Broker::apply_text(const std::string& text, const std::s
   }
   for (auto& [grant, why] : lost)
     if (Open* open = open_of(grant)) revoke(*open, why);
-  for (auto& [of, region] : regions_) {
-    if (lost_holder(region, revokes || tokens_ended)) {
-      tell_of_key(region);
-      renew(region);
-    }
+  after_tokens_ended(lost_regions);
+  for (auto& [of, region] : regions_)
     if (region.replacing) applied.renewed.insert(of);
-  }
   // Also those of before: an answer that said that they are over may have been lost with the broker that gave
   // it.
   for (auto& [grant, open] : opens_)

@@ -13,7 +13,7 @@
 //     then.
 //
 // The methods are in the files named after what they are about: sessions.cc, regions.cc, indexes.cc,
-// segments.cc, grants.cc, region_keys.cc, tokens.cc, apply.cc, status.cc, files.cc, recover.cc.
+// segments.cc, grants.cc, region_keys.cc, tokens.cc, holders.cc, apply.cc, status.cc, files.cc, recover.cc.
 #pragma once
 
 #include <deque>
@@ -60,7 +60,9 @@ inline constexpr std::uint64_t drop_ns = 1'000'000'000;
 inline constexpr std::uint64_t writer_drop_ns = 10'000'000'000;
 // A writer that is refused room hears for as long that it may come: the janitor looks every second.
 inline constexpr std::uint64_t room_ns = 2'500'000'000;
-inline constexpr std::size_t holders_max = 256;    // of a region, told apart
+inline constexpr std::size_t holders_max = 256;  // of a region, told apart
+// Who narrows tokens to end soon, again and again, has a region's files and key renewed no more often.
+inline constexpr std::uint64_t gather_ns = 10'000'000'000;
 inline constexpr std::size_t strangers_max = 256;  // connections that have not shown themselves
 inline constexpr std::size_t sessions_max = 4096;
 inline constexpr std::size_t opens_of_session_max = 1024;
@@ -197,8 +199,6 @@ class Broker {
   Status seal_index(const Region& region, IndexFile& index) const;
   void replace_index(Region& region);
   void renew(Region& region);
-  bool lost_holder(const Region& region, bool revokes) const;
-  void add_holder(Region& region, const Session& session, const Open& open);
   Open* exclusive_writer(const Region& region);
   void offer_index(Region& region, Open& writer, IndexFile next);
   void replaced(Region& region);
@@ -221,7 +221,7 @@ class Broker {
   void settled(std::optional<std::uint32_t> grant, std::optional<std::uint32_t> region);
 
   // ---- tokens (tokens.cc)
-  Status may_mint(const Session& session, const std::string& region, std::string* issuer = nullptr) const;
+  Status may_mint(const Session& session, const std::string& region, Minted* minted = nullptr) const;
   Result<capability::Token> verified(const std::string& bytes) const;
   Result<capability::Scope> redeem(const Session& session, const Region* region,
                                    const capability::Token& token, bool writable) const;
@@ -232,11 +232,16 @@ class Broker {
   Status token_stands(const Id& id, std::uint64_t expires) const;
   Result<policy::Decision> still_granted(const Session& session, const Region& region,
                                          const Open& open) const;
-  std::set<std::uint32_t> end_tokens(std::optional<Id> revoked = {});
-  void after_tokens_ended(const std::set<std::uint32_t>& regions);
+  Result<std::set<std::uint32_t>> end_tokens(std::set<std::uint32_t> unsure = {});
+  void after_tokens_ended(const std::set<std::uint32_t>& lost);
   void wake_at_next_expiry();
   Status load_tokens();
   Status begin_tokens();
+
+  // ---- who was given files (holders.cc)
+  void add_holder(Region& region, const Session& session, const Open& open);
+  bool lost_holder(const Region& region, bool revokes) const;
+  std::uint64_t next_expiry(const Region& region) const;
 
   // ---- segments (segments.cc)
   struct Usage {

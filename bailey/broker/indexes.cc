@@ -3,9 +3,9 @@
 
 #include <algorithm>
 
+#include "bailey/base/clock.h"
 #include "bailey/base/log.h"
 #include "bailey/broker/broker.h"
-#include "bailey/policy/decide.h"
 
 namespace bailey::broker {
 
@@ -122,31 +122,14 @@ Open* Broker::exclusive_writer(const Region& region) {
   return writer->pending_generation == 0 || writer->leave ? writer : nullptr;
 }
 
-void Broker::add_holder(Region& region, const Session& session, const Open& open) {
-  if (session.janitor || !region.holders_known) return;
-  Holder holder{session.who, open.token, open.expires};
-  if (std::find(region.holders.begin(), region.holders.end(), holder) != region.holders.end()) return;
-  region.holders.push_back(std::move(holder));
-  region.holders_known = region.holders.size() <= holders_max;
-}
-
-// Whether somebody who was given files of a region that are still written may not read it any more.
-// `revokes`: whether the policy or the end of a token took anything from anybody, which is what there is to
-// know where the holders are unknown.
-bool Broker::lost_holder(const Region& region, bool revokes) const {
-  if (!region.holders_known) return revokes;
-  return std::any_of(region.holders.begin(), region.holders.end(), [&](const Holder& holder) {
-    if (holder.token) return !token_stands(*holder.token, holder.expires);
-    return !policy::decide(policy_, holder.who, region.name, policy::Rights::read);
-  });
-}
-
 // Somebody lost the right to read, and keeps what it has mapped: what is written from now on goes into files
 // that it was not given. Writers leave their segments and the index, each when it attends. Where nobody
 // writes, an exclusive region needs nothing: its next writer brings an index of its own.
 void Broker::renew(Region& region) {
   region.holders.clear();
   region.holders_known = true;
+  region.first_expiry = 0;
+  region.renewed_ns = monotonic_ns();
   bool written = region.geometry.mode == table::Mode::shared && region.index.generation != 0;
   for (auto& [grant, open] : opens_) {
     if (open.region != region.number || !open.revoked.empty()) continue;

@@ -64,17 +64,24 @@ struct IndexFile {
 struct Minted {
   Id id{};
   std::uint32_t region = 0;
-  std::string issuer;  // principal whose grant of admin it rests on; empty: the admins of the policy
-  std::string holder;  // empty: whoever has it
+  // Whose right it rests on: a principal's grant of admin, or an admin of the policy, by its name there.
+  // Empty: the broker's own uid, or root.
+  std::string issuer;
+  bool by_admin = false;  // the issuer is an admin of the policy
+  std::string holder;     // empty: whoever has it
   bool writable = false;
   std::uint64_t expires = 0;  // seconds since 1970; 0: never
+
+  // Not stored: over for good, though that is not in the state yet.
+  bool ended = false;
 };
 
 // Somebody who was given files, and by what right.
 struct Holder {
   policy::Verified who;
-  std::optional<Id> token;    // else by the policy's grants
-  std::uint64_t expires = 0;  // of the token as it was shown; 0: never
+  std::optional<Id> token;           // else by the policy's grants
+  std::uint64_t expires = 0;         // of the token as it was shown; 0: never
+  std::vector<std::string> holders;  // that it named, all of them to be met
 
   bool operator==(const Holder&) const = default;
 };
@@ -111,7 +118,10 @@ struct Region {
   // outlive those. Unknown after a restart, or where they are too many.
   std::vector<Holder> holders;
   bool holders_known = true;
-  bool making_index = false;  // the first one is being made
+  std::uint64_t first_expiry =
+      0;  // the soonest of those that are not known apart, in seconds since 1970; 0: none
+  std::uint64_t renewed_ns = 0;  // when its writers were last told to leave what was given; 0: never
+  bool making_index = false;     // the first one is being made
   std::vector<std::function<void(Status)>> waiting_for_index;
   struct Replacing {
     bool copying = false;
@@ -143,6 +153,7 @@ struct Open {
   std::string revoked;                   // why, or empty
   std::optional<Id> token;               // opened with it, and not by the policy's grants
   std::uint64_t expires = 0;             // of the token as it was shown, in seconds since 1970; 0: never
+  std::vector<std::string> holders;      // principals that it named: the session must be all of them
 
   // Not stored.
   bool opening = false;                // not answered yet

@@ -1,10 +1,12 @@
 #include "bailey/broker/state.h"
 
 #include <fmt/format.h>
+#include <fmt/ranges.h>
 #include <sqlite3.h>
 #include <sys/stat.h>
 
 #include <cstring>
+#include <ranges>
 
 namespace bailey::broker {
 namespace {
@@ -23,9 +25,10 @@ CREATE TABLE IF NOT EXISTS sessions(number INTEGER PRIMARY KEY, secret BLOB NOT 
   random BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS opens(grant_ INTEGER PRIMARY KEY, session INTEGER NOT NULL, region INTEGER NOT NULL,
   principal BLOB NOT NULL, writable INTEGER NOT NULL, writer INTEGER NOT NULL, desk INTEGER NOT NULL,
-  pending_generation INTEGER NOT NULL, late INTEGER NOT NULL, revoked BLOB NOT NULL, token BLOB NOT NULL, expires INTEGER NOT NULL);
-CREATE TABLE IF NOT EXISTS tokens(id BLOB PRIMARY KEY, region INTEGER NOT NULL, issuer BLOB NOT NULL, holder BLOB NOT NULL,
-  writable INTEGER NOT NULL, expires INTEGER NOT NULL) WITHOUT ROWID;
+  pending_generation INTEGER NOT NULL, late INTEGER NOT NULL, revoked BLOB NOT NULL, token BLOB NOT NULL, expires INTEGER NOT NULL,
+  holders BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS tokens(id BLOB PRIMARY KEY, region INTEGER NOT NULL, issuer BLOB NOT NULL,
+  by_admin INTEGER NOT NULL, holder BLOB NOT NULL,  writable INTEGER NOT NULL, expires INTEGER NOT NULL) WITHOUT ROWID;
 )";
 
 template <class T>
@@ -213,17 +216,18 @@ Status State::save(const Session& session) {
 }
 
 Status State::save(const Open& open) {
-  Statement statement(*this, "INSERT OR REPLACE INTO opens VALUES(?,?,?,?,?,?,?,?,?,?,?,?)");
+  Statement statement(*this, "INSERT OR REPLACE INTO opens VALUES(?,?,?,?,?,?,?,?,?,?,?,?,?)");
   statement << open.grant << open.session << open.region << open.principal << std::uint64_t{open.writable}
             << open.writer << open.desk << open.pending_generation << std::uint64_t{open.late} << open.revoked
-            << (open.token ? bytes_of(*open.token) : std::string()) << open.expires;
+            << (open.token ? bytes_of(*open.token) : std::string()) << open.expires
+            << fmt::to_string(fmt::join(open.holders, "\n"));
   return statement.done();
 }
 
 Status State::save(const Minted& token) {
-  Statement statement(*this, "INSERT OR REPLACE INTO tokens VALUES(?,?,?,?,?,?)");
-  statement << bytes_of(token.id) << token.region << token.issuer << token.holder
-            << std::uint64_t{token.writable} << token.expires;
+  Statement statement(*this, "INSERT OR REPLACE INTO tokens VALUES(?,?,?,?,?,?,?)");
+  statement << bytes_of(token.id) << token.region << token.issuer << std::uint64_t{token.by_admin}
+            << token.holder << std::uint64_t{token.writable} << token.expires;
   return statement.done();
 }
 
@@ -316,7 +320,10 @@ Result<std::vector<Open>> State::opens() {
         open.desk >> open.pending_generation >> open.late >> open.revoked;
     std::vector<Id> token;
     rows.items(token);
-    rows >> open.expires;
+    std::string holders;
+    rows >> open.expires >> holders;
+    for (auto name : std::views::split(holders, '\n'))
+      if (!name.empty()) open.holders.emplace_back(name.begin(), name.end());
     if (!token.empty()) open.token = token.front();
     if (!rows.whole() || token.size() > 1 || open.grant >= BAILEY_GRANT_WORDS) return damaged("opens");
     found.push_back(std::move(open));
@@ -329,7 +336,8 @@ Result<std::vector<Minted>> State::tokens() {
   Statement rows(*this, "SELECT * FROM tokens ORDER BY id");
   while (BAILEY_TRY(rows.step())) {
     Minted token;
-    rows >> token.id >> token.region >> token.issuer >> token.holder >> token.writable >> token.expires;
+    rows >> token.id >> token.region >> token.issuer >> token.by_admin >> token.holder >> token.writable >>
+        token.expires;
     if (!rows.whole()) return damaged("tokens");
     found.push_back(std::move(token));
   }

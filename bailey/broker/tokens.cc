@@ -36,17 +36,32 @@ std::unexpected<Error> refused(std::string how,
 }  // namespace
 
 // The admins of the policy, and who has a grant of admin on the region.
-Status Broker::may_mint(const Session& session, const std::string& region, std::string* issuer) const {
-  if (session.admin && !session.janitor) return {};
+Status Broker::may_mint(const Session& session, const std::string& region, Minted* minted) const {
+  if (session.admin && !session.janitor) {
+    if (minted == nullptr) return {};
+    const std::vector<std::string>& admins = policy_.admin_principals;
+    auto named = std::ranges::find_first_of(admins, session.principals);
+    if (named != admins.end()) {
+      minted->issuer = *named;
+    } else {
+      auto shown = std::ranges::find_if(policy_.admins,
+                                        [&](const policy::Identity& one) { return session.who.shows(one); });
+      const bool own = shown == policy_.admins.end() || (shown->kind == policy::Identity::Kind::user &&
+                                                         (shown->id == ::geteuid() || shown->id == 0));
+      if (!own) minted->issuer = shown->to_string();
+    }
+    minted->by_admin = !minted->issuer.empty();
+    return {};
+  }
   auto decision = BAILEY_TRY(policy::decide(policy_, session.who, region, policy::Rights::admin));
-  if (issuer != nullptr) *issuer = policy_.grants[decision.grants.front()].principal;
+  if (minted != nullptr) minted->issuer = policy_.grants[decision.grants.front()].principal;
   return {};
 }
 
 Reaction Broker::mint_token(Session& session, const protocol::MintToken& request) {
   Region* region = find_region(request.region);
-  std::string issuer;
-  Status may = may_mint(session, request.region, &issuer);
+  Minted minted;
+  Status may = may_mint(session, request.region, &minted);
   if (may && region == nullptr)
     may = fail(Code::not_found, By::broker, fmt::format("there is no region {}", request.region));
   if (!may) {
@@ -76,7 +91,11 @@ Reaction Broker::mint_token(Session& session, const protocol::MintToken& request
   if (!request.holder.empty()) token = BAILEY_TRY(token.narrow(capability::Holder{request.holder}));
   if (request.expires != 0) token = BAILEY_TRY(token.narrow(capability::Expiry{request.expires}));
 
-  Minted minted{head.id, region->number, issuer, request.holder, request.writable, request.expires};
+  minted.id = head.id;
+  minted.region = region->number;
+  minted.holder = request.holder;
+  minted.writable = request.writable;
+  minted.expires = request.expires;
   BAILEY_TRY(state_.save(minted));
   tokens_.emplace(head.id, minted);
   if (minted.expires != 0) wake_at_next_expiry();
@@ -108,6 +127,10 @@ bool Broker::stands(const Minted& token) const {
   auto region = regions_.find(token.region);
   if (region == regions_.end()) return false;
   if (token.issuer.empty()) return true;
+  if (token.by_admin)
+    return std::ranges::find(policy_.admin_principals, token.issuer) != policy_.admin_principals.end() ||
+           std::ranges::any_of(policy_.admins,
+                               [&](const policy::Identity& one) { return one.to_string() == token.issuer; });
   return std::any_of(policy_.grants.begin(), policy_.grants.end(), [&](const policy::Grant& grant) {
     return grant.principal == token.issuer && grant.covers(region->second.name) &&
            grant.rights >= policy::Rights::admin;
@@ -118,7 +141,8 @@ bool Broker::stands(const Minted& token) const {
 Status Broker::token_stands(const Id& id, std::uint64_t expires) const {
   auto found = tokens_.find(id);
   auto over = [now = now_seconds()](std::uint64_t when) { return when != 0 && when <= now; };
-  if (found == tokens_.end() || !stands(found->second) || over(found->second.expires) || over(expires))
+  if (found == tokens_.end() || found->second.ended || !stands(found->second) ||
+      over(found->second.expires) || over(expires))
     return ended(id);
   return {};
 }
@@ -168,6 +192,8 @@ Status Broker::open_with_token(const Session& session, const std::string& name, 
   }
   open.token = token->id();
   open.expires = scope->expires.value_or(0);
+  open.holders.assign(scope->holders.begin(),
+                      scope->holders.begin() + static_cast<std::ptrdiff_t>(scope->holder_count));
   open.principal = "token " + capability::to_string(*open.token);
   open.quotas.bytes = policy_.find_region(name)->quota_bytes;
   if (scope->begin != 0 || scope->end != scope->no_end)
@@ -205,6 +231,9 @@ Result<policy::Decision> Broker::still_granted(const Session& session, const Reg
     return policy::decide(policy_, session.who, region.name,
                           open.writable ? policy::Rights::write : policy::Rights::read);
   BAILEY_TRY(token_stands(*open.token, open.expires));
+  for (const std::string& holder : open.holders)
+    if (std::ranges::find(session.principals, holder) == session.principals.end())
+      return refused(fmt::format("is for {}, which {} is not any more", holder, who(session)));
   policy::Decision decision;
   decision.quotas = open.quotas;
   if (const policy::Region* wanted = policy_.find_region(region.name))
@@ -214,55 +243,55 @@ Result<policy::Decision> Broker::still_granted(const Session& session, const Reg
 
 // ---- how they end
 
-// Erases the rows of what was revoked, is over, or rests on nobody any more. The regions that had some: those
-// who were given files there by such a token are seen to by whoever asked, or by the next broker.
-std::set<std::uint32_t> Broker::end_tokens(std::optional<Id> revoked) {
+// Erases the rows of what was revoked, is over, or rests on nobody any more. The regions whose files, and
+// key, somebody has who may not read any more: they are marked and have a new key, in the same commit, and
+// whoever asked sees to them. `unsure`: regions of which something ended, whoever had it.
+//
+// Where the state can't be written, what ended opens nothing all the same, and it is tried again every
+// second: the error is for who would be told that it is done.
+Result<std::set<std::uint32_t>> Broker::end_tokens(std::set<std::uint32_t> unsure) {
   std::vector<Id> ending;
-  std::set<std::uint32_t> regions;
   for (auto& [id, token] : tokens_) {
-    if (id != revoked && token_stands(id, 0)) continue;
+    if (token_stands(id, 0)) continue;
+    token.ended = true;
     ending.push_back(id);
-    regions.insert(token.region);
+    unsure.insert(token.region);
   }
-  if (ending.empty()) return regions;
-  std::set<std::uint32_t> renewed, rekeyed;
+  std::set<std::uint32_t> lost, marked, rekeyed;
+  for (auto& [number, region] : regions_)
+    if (lost_holder(region, unsure.contains(number))) lost.insert(number);
+  if (ending.empty() && lost.empty()) return lost;
   Status committed = state_.commit([&]() -> Status {
     for (const Id& id : ending) BAILEY_TRY(state_.erase_token(id));
-    for (std::uint32_t number : regions) {
-      Region* region = region_of(number);
-      if (region == nullptr) continue;
-      bool held =
-          !region->holders_known ||
-          std::any_of(region->holders.begin(), region->holders.end(), [&](const Holder& holder) {
-            return holder.token && std::find(ending.begin(), ending.end(), *holder.token) != ending.end();
-          });
-      if (!held) continue;
-      if (!std::exchange(region->disowned, true)) renewed.insert(number);
-      if (count_key(*region)) rekeyed.insert(number);
-      BAILEY_TRY(state_.save(*region));
+    for (std::uint32_t number : lost) {
+      Region& region = regions_.at(number);
+      if (!std::exchange(region.disowned, true)) marked.insert(number);
+      if (count_key(region)) rekeyed.insert(number);
+      BAILEY_TRY(state_.save(region));
     }
     return {};
   });
   if (!committed) {
-    log::error("broker", "the end of a token stays out of the state: {}", committed.error().to_string());
-    for (std::uint32_t number : renewed) region_of(number)->disowned = false;
-    for (std::uint32_t number : rekeyed) uncount_key(*region_of(number));
+    log::error("broker", "the end of a token is not in the state yet: {}", committed.error().to_string());
+    for (std::uint32_t number : marked) regions_.at(number).disowned = false;
+    for (std::uint32_t number : rekeyed) uncount_key(regions_.at(number));
+    return std::unexpected(std::move(committed).error());
   }
   for (const Id& id : ending) tokens_.erase(id);
-  return regions;
+  return lost;
 }
 
-void Broker::after_tokens_ended(const std::set<std::uint32_t>& regions) {
+void Broker::after_tokens_ended(const std::set<std::uint32_t>& lost) {
   std::vector<std::uint32_t> over;
   for (auto& [grant, open] : opens_)
     if (open.token && open.revoked.empty() && !token_stands(*open.token, open.expires)) over.push_back(grant);
   for (std::uint32_t grant : over)
     if (Open* open = open_of(grant)) revoke(*open, ended_text(*open->token));
-  for (auto& [number, region] : regions_)
-    if (lost_holder(region, regions.contains(number))) {
-      tell_of_key(region);
-      renew(region);
-    }
+  for (std::uint32_t number : lost) {
+    Region& region = regions_.at(number);
+    tell_of_key(region);
+    renew(region);
+  }
   wake_at_next_expiry();
 }
 
@@ -282,9 +311,18 @@ Reaction Broker::revoke_token(Session& session, std::uint64_t number, const prot
   std::string text = fmt::format("token {} was not valid: revoked before, over, or never minted\n", name);
   if (found != tokens_.end()) {
     std::string region = region_of(found->second.region)->name;
-    auto regions = end_tokens(request.id);
-    note("token revoked", &session, {{"token", name}, {"region", region}});
-    after_tokens_ended(regions);
+    found->second.ended = true;
+    auto lost = end_tokens();
+    note(lost ? "token revoked" : "token not revoked for good", &session,
+         {{"token", name}, {"region", region}});
+    after_tokens_ended(lost.value_or(std::set<std::uint32_t>()));
+    if (!lost)
+      return fail(
+          lost.error().code, By::broker,
+          fmt::format("token {} opens nothing any more, but would again if the broker died now: {}", name,
+                      lost.error().message),
+          "make room where the broker keeps its state; it tries again every second. Ask again until it "
+          "is revoked");
     text = fmt::format("token {} of region {} is revoked\n", name, region);
   }
   // Also where it was revoked before: the answer to that may have been lost with the broker that gave it.
@@ -320,15 +358,18 @@ Reaction Broker::verify_token(Session& session, const protocol::VerifyToken& req
 
 // The next moment at which something ends: a token, or what was opened with one or given by one.
 void Broker::wake_at_next_expiry() {
+  if (!expiry_) return;  // begin_tokens() has not come to it
   std::uint64_t next = 0;
   auto consider = [&](std::uint64_t when) {
     if (when != 0 && (next == 0 || when < next)) next = when;
   };
-  for (auto& [id, token] : tokens_) consider(token.expires);
+  const std::uint64_t soon = now_seconds() + 1;
+  for (auto& [id, token] : tokens_) consider(token.ended ? soon : token.expires);
   for (auto& [grant, open] : opens_)
     if (open.revoked.empty()) consider(open.expires);
-  for (auto& [number, region] : regions_)
-    for (const Holder& holder : region.holders) consider(holder.expires);
+  for (auto& [number, region] : regions_) consider(next_expiry(region));
+  // What is due and could not be done is tried again in a second, not at once and for ever.
+  if (next != 0) next = std::max(next, soon);
   // Beyond what the kernel takes there is nothing to wait for.
   itimerspec when{};
   when.it_value.tv_sec = static_cast<time_t>(std::min<std::uint64_t>(next, 1ull << 40));
@@ -350,19 +391,18 @@ Status Broker::load_tokens() {
 }
 
 // After a broker's death nobody knows who was given what by which token, and until when: where there are
-// tokens, writers leave what may have been given.
+// tokens, writers leave what may have been given, and the key is renewed.
 Status Broker::begin_tokens() {
   expiry_ = Fd(::timerfd_create(CLOCK_REALTIME, TFD_CLOEXEC | TFD_NONBLOCK));
   if (!expiry_) return fail_os(errno, "could not make a timer");
   BAILEY_TRY(loop_.watch(expiry_.get(), EPOLLIN, [this](std::uint32_t) {
     std::uint64_t times;
     static_cast<void>(::read(expiry_.get(), &times, sizeof times));  // fails where the clock was set
-    after_tokens_ended(end_tokens());
+    after_tokens_ended(end_tokens().value_or(std::set<std::uint32_t>()));
   }));
   std::set<std::uint32_t> regions;
   for (auto& [id, token] : tokens_) regions.insert(token.region);
-  end_tokens();
-  after_tokens_ended(regions);
+  after_tokens_ended(BAILEY_TRY(end_tokens(std::move(regions))));
   return {};
 }
 

@@ -1,5 +1,7 @@
 // Tokens at the broker's door: who gets one, what it opens, and how it ends. Clients speak the protocol
 // themselves.
+#include <signal.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 
 #include <map>
@@ -29,8 +31,8 @@ class Tokens : public BrokerTest {
   }
   // alice is admin of "orders", which bob and carol know nothing of; dave of all. The tests' own uid is none.
   std::string policy(const Rights& rights = {{"alice", "admin"}}, const std::string& mode = "shared") const {
-    std::string text =
-        "[pool]\nname = \"courtyard\"\nmedium = \"memory:256MiB\"\n[broker]\nadmins = [\"dave\"]\n";
+    std::string text = fmt::format(
+        "[pool]\nname = \"courtyard\"\nmedium = \"memory:256MiB\"\n[broker]\nadmins = [\"{}\"]\n", admin_);
     for (auto& [who, key] : keys_)
       text += fmt::format("[principal.{}]\nidentity = [\"key:{}\"]\n", who,
                           crypto::public_key_text(key.public_key()));
@@ -68,7 +70,21 @@ class Tokens : public BrokerTest {
   }
   std::string audit() const { return read_file(folder_ + "/audit.log").value(); }
 
+  // A renewal gives the region another index.
+  std::uint64_t index_generation() const {
+    const nlohmann::json status = as("dave").status().value();
+    for (auto& region : status.at("regions"))
+      if (region.at("name") == "orders") return region.at("index_generation").get<std::uint64_t>();
+    return 0;
+  }
+  Client resumed(const Client& before, const std::string& who) const {
+    protocol::SessionHandshake::Options again{.key = &keys_.at(who), .broker_key = {}, .resume = {}};
+    again.resume = protocol::SessionHandshake::Resume{before.welcome.session, before.welcome.resume_secret};
+    return Client::connect_with(socket_, again).value();
+  }
+
   std::map<std::string, SecretKey> keys_;
+  std::string admin_ = "dave";  // of the policy
 };
 
 // ---- who gets one
@@ -307,6 +323,119 @@ TEST_F(Tokens, WhatWasOpenedWithOneOutlivesTheHoldersGrants) {
   ASSERT_TRUE(by_token);
   ASSERT_TRUE(apply(policy({{"alice", "admin"}})));
   EXPECT_TRUE(bob.attend(by_token->grant));
+}
+
+// Each is a holder of its own: there are too many to tell apart.
+TEST_F(Tokens, NarrowedToManyTimesEndAllTheSameAndKeepNoBrokerBusy) {
+  serve(policy({{"alice", "admin"}, {"bob", "r"}}));
+  Token token = minted("bob", false);
+  Client bob = as("bob");
+  const std::uint64_t first = now_seconds() + 4;
+  for (std::uint64_t i = 0; i < 257; ++i) {
+    auto opened = open(bob, token.narrow(capability::Expiry{first + i}).value());
+    ASSERT_TRUE(opened) << opened.error().to_string();
+    ASSERT_TRUE(bob.ask<protocol::Done>(protocol::CloseRegion{opened->grant}));
+  }
+  ASSERT_LT(now_seconds(), first) << "too slow a machine for what follows";
+  const std::uint64_t before = index_generation();
+  EXPECT_LT(wait_until([&] { return index_generation() != before; }), 8'000'000'000u)
+      << "what bob was given is written on";
+  auto cpu_ns = [&] {
+    std::uint64_t ns = 0;
+    std::ifstream(fmt::format("/proc/{}/schedstat", broker_)) >> ns;
+    return ns;
+  };
+  const std::uint64_t used = cpu_ns(), since = monotonic_ns();
+  ASSERT_GT(used, 0u);
+  wait_until([&] { return monotonic_ns() - since > 2'000'000'000; });
+  EXPECT_LT(cpu_ns() - used, 500'000'000u);
+}
+
+// Which ends what was given by a token that names it, whether or not its session lives.
+TEST_F(Tokens, EndWithThePrincipalThatTheyName) {
+  for (const char* how : {"removed", "another key"}) {
+    serve(policy());
+    Token token = minted("bob", false), bearers = minted("", false);
+    Client bob = as("bob"), carol = as("carol");
+    auto opened = open(bob, token), stays = open(carol, bearers);
+    ASSERT_TRUE(opened && stays);
+    { ASSERT_TRUE(open(carol, bearers.narrow(capability::Holder{"carol"}).value())); }
+    broker_dies();
+    bob = resumed(bob, "bob");
+    carol = resumed(carol, "carol");
+    bob.heard[opened->grant] = bob.word(opened->grant);
+    ASSERT_TRUE(bob.attend(opened->grant)) << how << ": it is bob still";
+    {
+      Client gone = as("bob");
+      ASSERT_TRUE(open(gone, token));
+    }
+    const std::uint64_t before = index_generation();
+    SecretKey old = std::move(keys_.at("bob"));
+    keys_.erase("bob");
+    if (std::string_view(how) == "another key") keys_.emplace("bob", SecretKey::generate().value());
+    auto applied = apply(policy());
+    ASSERT_TRUE(applied) << applied.error().to_string();
+    EXPECT_EQ(bob.attend(opened->grant).error().code, Code::revoked) << how;
+    EXPECT_GT(index_generation(), before) << how << ": what the one that hung up was given is written on";
+    EXPECT_TRUE(carol.attend(stays->grant)) << how;
+    keys_.erase("bob");
+    keys_.emplace("bob", std::move(old));
+    keeper_.reset();
+  }
+}
+
+TEST_F(Tokens, OfAnAdminOfThePolicyEndWithItsOffice) {
+  for (const std::string& office :
+       {std::string("dave"), "key:" + crypto::public_key_text(keys_.at("dave").public_key())}) {
+    admin_ = office;
+    serve(policy());
+    Client dave = as("dave"), bob = as("bob");
+    Token of_dave = dave.mint({"orders", false, "bob", 0}).value(), of_alice = minted();
+    auto opened = open(bob, of_dave);
+    ASSERT_TRUE(opened);
+    admin_ = "carol";
+    ASSERT_TRUE(apply(policy()));
+    EXPECT_EQ(bob.attend(opened->grant).error().code, Code::revoked) << office;
+    admin_ = office;
+    Client carol = as("carol");
+    ASSERT_TRUE(carol.ask<protocol::Text>(protocol::ApplyPolicy{policy(), "p", folder_, false}));
+    EXPECT_EQ(open(bob, of_dave).error().code, Code::revoked) << "it does not come back";
+    EXPECT_TRUE(open(bob, of_alice));
+    keeper_.reset();
+  }
+}
+
+// A revocation that is not in the state would be undone by the broker's death: nobody is told that it is
+// done.
+TEST_F(Tokens, AreNotSaidToBeRevokedBeforeTheStateSaysSo) {
+  serve(policy(), [] { ::signal(SIGXFSZ, SIG_IGN); });
+  Token token = minted();
+  Client dave = as("dave"), bob = as("bob");
+  auto opened = open(bob, token);
+  ASSERT_TRUE(opened);
+  rlimit before;
+  ASSERT_EQ(::prlimit(broker_, RLIMIT_FSIZE, nullptr, &before), 0);
+  rlimit nothing = before;
+  nothing.rlim_cur = 0;
+  ASSERT_EQ(::prlimit(broker_, RLIMIT_FSIZE, &nothing, nullptr), 0);
+  for (int again = 0; again < 2; ++again) {
+    auto said = revoke(dave, token);
+    ASSERT_FALSE(said) << said->text;
+    EXPECT_THAT(said.error().message, HasSubstr("would again if the broker died"))
+        << said.error().to_string();
+  }
+  EXPECT_EQ(open(bob, token).error().code, Code::revoked) << "as long as this broker lives";
+  EXPECT_EQ(bob.attend(opened->grant).error().code, Code::revoked);
+  ASSERT_EQ(::prlimit(broker_, RLIMIT_FSIZE, &before, nullptr), 0);
+  EXPECT_LT(wait_until([&] {
+              auto said = revoke(dave, token);
+              return said.has_value() && said->text.find("was not valid") != std::string::npos;
+            }),
+            5'000'000'000u)
+      << "it tries again by itself, or is asked again";
+  broker_dies();
+  Client again = as("bob");
+  EXPECT_EQ(open(again, token).error().code, Code::revoked);
 }
 
 TEST_F(Tokens, LogsNameIdsAndNeverTokens) {

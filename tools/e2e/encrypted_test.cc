@@ -190,6 +190,38 @@ TEST_P(EncryptedIn, AnEndedTokenOpensNothingThatIsNewer) {
   EXPECT_FALSE(std::ranges::equal(bobs.key->bytes(), mallorys.key->bytes()));
 }
 
+// Narrowed by its holder, without asking anybody: no token of the broker's ends. Who does it again and again
+// has the region renewed once in ten seconds.
+TEST_F(Encrypted, WhatATokenWasNarrowedToEndsWithANewKey) {
+  serve(policy("shared"));
+  auto admin = session("", 10'000).value();
+  const Token token = admin.mint_token("orders", {}).value();
+  auto narrowed = [&] { return token.narrow(capability::Expiry{wall_ns() / 1'000'000'000 + 2}).value(); };
+  auto has_key = [&](int generation) { return region_status().at("key_generation") == generation; };
+  const Token one = narrowed();
+  const Given mallorys = given("mallory", &one);
+  ASSERT_TRUE(mallorys.key);
+  ASSERT_TRUE(has_key(1));
+  EXPECT_LT(broker::wait_until([&] { return has_key(2); }), 5 * second);
+  const std::uint64_t renewed_ns = monotonic_ns();
+  const Token two = narrowed();
+  ASSERT_TRUE(given("mallory", &two).key);
+  auto session_of_bob = session("bob").value();
+  Table bobs = session_of_bob.open_table("orders", Access::read_only, &two).value();
+  std::string value;
+  EXPECT_LT(broker::wait_until([&] {
+              auto got = bobs.get("none", value);
+              return !got && got.error().code == Code::revoked;
+            }),
+            5 * second)
+      << "at once";
+  EXPECT_FALSE(session_of_bob.open_table("orders", Access::read_only, &two)) << "at once";
+  EXPECT_TRUE(has_key(2)) << "a second key within seconds";
+  broker::wait_until([&] { return has_key(3); });
+  EXPECT_LT(broker::wait_until([&] { return has_key(3); }), 5 * second);
+  EXPECT_GT(monotonic_ns() - renewed_ns, 9 * second);
+}
+
 TEST_F(Encrypted, RotationIsForAdminsAndForEncryptedRegions) {
   serve(policy("shared") +
         "[region.plain]\nkind = \"table\"\nsize = \"4MiB\"\n[broker]\nadmins = [\"mallory\"]\n");
