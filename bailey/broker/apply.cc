@@ -224,7 +224,7 @@ Result<Broker::Applied> Broker::apply_text(const std::string& text, const std::s
   }
   for (auto& [grant, why] : lost)
     if (Open* open = open_of(grant)) revoke(*open, why);
-  after_tokens_ended(lost_regions);
+  applied.text += after_tokens_ended(lost_regions);
   for (auto& [of, region] : regions_)
     if (region.replacing) applied.renewed.insert(of);
   // Also those of before: an answer that said that they are over may have been lost with the broker that gave

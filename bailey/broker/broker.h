@@ -233,7 +233,7 @@ class Broker {
   Result<policy::Decision> still_granted(const Session& session, const Region& region,
                                          const Open& open) const;
   Result<std::set<std::uint32_t>> end_tokens(std::set<std::uint32_t> unsure = {});
-  void after_tokens_ended(const std::set<std::uint32_t>& lost);
+  std::string after_tokens_ended(const std::set<std::uint32_t>& lost);
   void wake_at_next_expiry();
   Status load_tokens();
   Status begin_tokens();
@@ -293,7 +293,9 @@ class Broker {
   Result<std::optional<protocol::RegionKey>> key_of(Region& region) const;
   static bool count_key(Region& region);
   static void uncount_key(Region& region);
-  void tell_of_key(Region& region);
+  std::string tell_of_key(Region& region);
+  static Status check_keys_left(const Region& region);
+  static std::string keys_left(const Region& region);
   Result<std::string> mark_of_root() const;
   Status check_root();
   Reaction rotate_key(Session& session, std::uint64_t number, const protocol::RotateKey& request);

@@ -79,11 +79,45 @@ void Broker::uncount_key(Region& region) {
   region.key_untold = false;
 }
 
-// Once the new generation is committed, if there is one.
-void Broker::tell_of_key(Region& region) {
-  if (!std::exchange(region.key_untold, false)) return;
+// Once the new generation is committed, if there is one. What whoever took the right to read from somebody
+// has to hear: that the chain is at its end, or near to it.
+std::string Broker::tell_of_key(Region& region) {
+  if (!std::exchange(region.key_untold, false)) {
+    if (region.key_generation < crypto::generations_max) return {};
+    note("key not renewed", nullptr, {{"region", region.name}, {"generation", region.key_generation}});
+    return fmt::format(
+        "region {} keeps its key: its chain is at its end, and who had the key opens what is written with "
+        "it; "
+        "copy what is in it into a new region\n",
+        region.name);
+  }
   bump_region(region);
   note("key renewed", nullptr, {{"region", region.name}, {"generation", region.key_generation}});
+  std::string left = keys_left(region);
+  if (left.empty()) return {};
+  log::warning("broker", "{}", left);
+  return left + "\n";
+}
+
+// Whether who writes into the region may still be kept from somebody who loses the right to read it.
+Status Broker::check_keys_left(const Region& region) {
+  if (region.key_generation < crypto::generations_max) return {};
+  return fail(
+      Code::quota, By::broker,
+      fmt::format("region {} has the last of its {} keys, and takes no new writers: nothing that they "
+                  "write could be kept from who loses the right to read",
+                  region.name, crypto::generations_max),
+      "copy what is in it into a new region");
+}
+
+// A warning where nine of ten keys are used up; else empty.
+std::string Broker::keys_left(const Region& region) {
+  if (region.key_generation < crypto::generations_max / 10 * 9) return {};
+  return fmt::format(
+      "Region {} has used {} of its {} keys; after the last one it takes no new writers, and who loses the "
+      "right to "
+      "read opens what is written all the same. Copy what is in it into a new region.",
+      region.name, region.key_generation, crypto::generations_max);
 }
 
 Reaction Broker::rotate_key(Session& session, std::uint64_t number, const protocol::RotateKey& request) {
@@ -104,11 +138,12 @@ Reaction Broker::rotate_key(Session& session, std::uint64_t number, const protoc
     uncount_key(*region);
     return std::unexpected(std::move(committed).error());
   }
-  tell_of_key(*region);
+  const std::string left = tell_of_key(*region);
   // Answered once no writer is in the middle of a record under the old key.
   renew(*region);
   std::string text =
       fmt::format("region {} has the key of generation {}", region->name, region->key_generation);
+  if (!left.empty()) text += "\n" + left;
   if (!region->replacing) return Outcome{protocol::Text{std::move(text)}, {}};
   applying_.push_back({session.number, number, std::move(text), {}, {region->number}});
   return std::nullopt;

@@ -82,6 +82,7 @@ Reaction Broker::open_region(Session& session, std::uint64_t number, const proto
   if (session.opens.size() >= opens_of_session_max)
     return fail(Code::quota, By::broker,
                 fmt::format("a session has at most {} regions open", opens_of_session_max));
+  if (request.writable && !session.janitor) BAILEY_TRY(check_keys_left(*region));
   bool exclusive_writer = request.writable && region->geometry.mode == table::Mode::exclusive;
   if (exclusive_writer) BAILEY_TRY(check_writer(session, *region));
 

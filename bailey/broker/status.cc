@@ -76,6 +76,7 @@ json Broker::status_json(const Session* only) const {
       if (open.region == number && open.revoked.empty())
         (open.writable ? writers : readers).insert(open.session);
     auto posture = policy::posture_of(policy_, *wanted, {.broker_uid = ::geteuid(), .one_uid = one_uid});
+    if (std::string left = keys_left(region); !left.empty()) posture.not_stopped.push_back(std::move(left));
     status["regions"].push_back(
         {{"name", region.name},
          {"kind", region.kind},

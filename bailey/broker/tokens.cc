@@ -281,18 +281,21 @@ Result<std::set<std::uint32_t>> Broker::end_tokens(std::set<std::uint32_t> unsur
   return lost;
 }
 
-void Broker::after_tokens_ended(const std::set<std::uint32_t>& lost) {
+// What whoever ended them has to hear besides, in lines.
+std::string Broker::after_tokens_ended(const std::set<std::uint32_t>& lost) {
   std::vector<std::uint32_t> over;
   for (auto& [grant, open] : opens_)
     if (open.token && open.revoked.empty() && !token_stands(*open.token, open.expires)) over.push_back(grant);
   for (std::uint32_t grant : over)
     if (Open* open = open_of(grant)) revoke(*open, ended_text(*open->token));
+  std::string told;
   for (std::uint32_t number : lost) {
     Region& region = regions_.at(number);
-    tell_of_key(region);
+    told += tell_of_key(region);
     renew(region);
   }
   wake_at_next_expiry();
+  return told;
 }
 
 Reaction Broker::revoke_token(Session& session, std::uint64_t number, const protocol::RevokeToken& request) {
@@ -315,7 +318,7 @@ Reaction Broker::revoke_token(Session& session, std::uint64_t number, const prot
     auto lost = end_tokens();
     note(lost ? "token revoked" : "token not revoked for good", &session,
          {{"token", name}, {"region", region}});
-    after_tokens_ended(lost.value_or(std::set<std::uint32_t>()));
+    const std::string told = after_tokens_ended(lost.value_or(std::set<std::uint32_t>()));
     if (!lost)
       return fail(
           lost.error().code, By::broker,
@@ -323,7 +326,7 @@ Reaction Broker::revoke_token(Session& session, std::uint64_t number, const prot
                       lost.error().message),
           "make room where the broker keeps its state; it tries again every second. Ask again until it "
           "is revoked");
-    text = fmt::format("token {} of region {} is revoked\n", name, region);
+    text = fmt::format("token {} of region {} is revoked\n", name, region) + told;
   }
   // Also where it was revoked before: the answer to that may have been lost with the broker that gave it.
   Applying waits{session.number, number, std::move(text), {}, {}};

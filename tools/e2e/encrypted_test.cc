@@ -249,6 +249,51 @@ TEST_F(Encrypted, WithTheOtherCipher) {
   EXPECT_EQ(value, "balance-of-carol-99");
 }
 
+// Which is said to whoever takes a right, and not passed over; nobody new writes what could not be kept from
+// them.
+TEST_F(Encrypted, TheLastKeyIsSaidToBeTheLast) {
+  auto two = [&](bool with_bob) {
+    return policy("shared", with_bob) + "[region.other]\nkind = \"table\"\nsize = \"4MiB\"\nprotect = [" +
+           protect_ + "]\n";
+  };
+  serve(two(true));
+  auto admin = session("", 10'000).value();
+  auto rotated = [&](crypto::Generation until) {
+    for (crypto::Generation at = region_status().at("key_generation"); at < until; ++at)
+      ASSERT_TRUE(admin.rotate_key("orders"));
+  };
+  auto not_stopped = [&] { return region_status().at("posture").at("not_stopped").dump(); };
+  const auto warned = crypto::generations_max / 10 * 9;
+  rotated(warned - 1);
+  EXPECT_THAT(not_stopped(), ::testing::Not(HasSubstr("keys; after the last")));
+  rotated(warned);
+  EXPECT_THAT(not_stopped(), HasSubstr(fmt::format("has used {} of its 8192 keys", warned)));
+  rotated(crypto::generations_max - 1);
+  auto alice = session("alice", 10'000).value();
+  Table table = alice.open_table("orders", Access::read_write).value();
+  ASSERT_TRUE(table.put("key", "value"));
+  const Token one = admin.mint_token("orders", {}).value(), next = admin.mint_token("orders", {}).value();
+  ASSERT_TRUE(given("mallory", &one).key);
+  auto said = admin.revoke_token(one.id());
+  ASSERT_TRUE(said) << said.error().to_string();
+  EXPECT_THAT(*said, ::testing::Not(HasSubstr("keeps its key"))) << "there was one more";
+  EXPECT_THAT(*said, HasSubstr("has used 8192 of its 8192 keys"));
+  ASSERT_TRUE(given("mallory", &next).key);
+  said = admin.revoke_token(next.id());
+  ASSERT_TRUE(said) << said.error().to_string();
+  EXPECT_THAT(*said, HasSubstr("region orders keeps its key: its chain is at its end"));
+  ASSERT_TRUE(given("bob").key);
+  auto applied = admin.apply_policy(two(false), "policy.toml", folder_, false);
+  ASSERT_TRUE(applied) << applied.error().to_string();
+  EXPECT_THAT(*applied, HasSubstr("region orders keeps its key: its chain is at its end"));
+  auto refused = session("alice").value().open_table("orders", Access::read_write);
+  ASSERT_FALSE(refused);
+  EXPECT_THAT(refused.error().to_string(), HasSubstr("takes no new writers"));
+  EXPECT_FALSE(admin.rotate_key("orders"));
+  EXPECT_TRUE(session("alice").value().open_table("orders", Access::read_only));
+  EXPECT_TRUE(table.put("key", "of who had it open")) << "what is under way is not lost";
+}
+
 // A broker that takes over makes the same keys.
 TEST_F(Encrypted, ABrokersDeathChangesNoKey) {
   serve(policy("exclusive"));
