@@ -64,7 +64,7 @@ char* const unused = guarded + 64 * page;
 constexpr char secret = 's';
 
 long map(void* where, std::size_t bytes, int protection, int flags, int fd = -1) {
-  return ::syscall(SYS_mmap, where, bytes, protection, flags, fd, 0);
+  return ::syscall(SYS_mmap, where, bytes, protection, flags, fd, 0L);
 }
 // Whatever a call's name in this C library: `more` bits in the register's upper half, which the kernel
 // ignores.
@@ -348,13 +348,13 @@ const std::map<std::string, std::function<long()>> attempts{
      [] {
        char byte;
        iovec to{&byte, 1}, from{guarded, 1};
-       return ::syscall(SYS_process_vm_readv, ::getpid(), &to, 1, &from, 1, 0);
+       return ::syscall(SYS_process_vm_readv, ::getpid(), &to, 1, &from, 1, 0L);
      }},
     {"process_vm_writev",
      [] {
        char byte = 'x';
        iovec from{&byte, 1}, to{guarded, 1};
-       return ::syscall(SYS_process_vm_writev, ::getpid(), &from, 1, &to, 1, 0);
+       return ::syscall(SYS_process_vm_writev, ::getpid(), &from, 1, &to, 1, 0L);
      }},
     {"kcmp", [] { return ::syscall(SYS_kcmp, ::getpid(), ::getpid(), 1, 0, 0); }},
     {"pidfd_getfd",
