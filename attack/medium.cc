@@ -21,7 +21,8 @@ constexpr std::string_view key_of_record = "account of carol", old_value = "the 
                            value_of_record = "the new balance";
 constexpr std::string_view other_key = "account of dave.", other_value = "another balance";
 constexpr std::size_t sealed_bytes_at = BAILEY_RECORD_HEADER_BYTES + BAILEY_SEALED_HEADER_BYTES;
-const std::string plain = "\"process\"", sealed = "\"process\", \"encrypted\"";
+const std::string plain = "\"process\"", sealed = "\"process\", \"encrypted\"",
+                  with_signatures = sealed + ", \"signed\"";
 
 // Where a record lies in a file of the pool.
 struct Spot {
@@ -276,9 +277,9 @@ Came forged(const Ground& ground) {
   tries.emplace_back(as_text(Bytes(bytes, stored.record.bytes)));
   return replace_by(stored, tries);
 }
-Came forged_by_a_reader(const Ground& ground, std::string_view attacker) {
+Came forged_by_a_reader(const Ground& ground, std::string_view attacker, const std::string& protect) {
   if (::geteuid() != 0 && attacker != "same uid") return Came::skipped("the suite is not run as root");
-  Stored stored(ground, sealed);
+  Stored stored(ground, protect);
   const protocol::Opened given = as_reader(stored.house);
   const std::string record =
       made_with(given.key->bytes(), given.key->cipher, given.region, given.key->generation, stored);
@@ -296,6 +297,7 @@ Came forged_by_a_reader(const Ground& ground, std::string_view attacker) {
         if (fd >= 0) static_cast<void>(::pwrite(fd, record.data(), record.size(), stored.record.at));
     }
     const char read = stored.met->reads();
+    if (read == 'n') return Came::stopped("never read");
     return read == 'v' ? Came::stopped(met) : Came::through("its record is read");
   });
 }
@@ -367,11 +369,15 @@ void add_medium(Attacks& attacks) {
   add("forged", "records made with other keys, and one that is not sealed", bound, never, forged);
   add("forged-by-a-reader", "a record made with a reader's key, by the descriptors that it was given",
       "descriptors for reading alone", "EACCES",
-      [](const Ground& ground) { return forged_by_a_reader(ground, "other uid"); });
+      [](const Ground& ground) { return forged_by_a_reader(ground, "other uid", sealed); });
   add(
       "forged-by-a-reader-of-the-owners-uid", "the same by a reader to whom the pool's files belong", "", "",
-      [](const Ground& ground) { return forged_by_a_reader(ground, "same uid"); },
-      "a uid of its own for the broker, or a pool in memory, which is sealed");
+      [](const Ground& ground) { return forged_by_a_reader(ground, "same uid", sealed); },
+      "signatures; a uid of its own for the broker, or a pool in memory, which is sealed");
+  add("forged-by-a-reader-where-records-are-signed", "likewise, and the region is signed",
+      "signatures by the writers, which readers verify", never,
+      [](const Ground& ground) { return forged_by_a_reader(ground, "same uid", with_signatures); });
+  attacks.back().rung = "signed";
 }
 
 }  // namespace bailey::attack

@@ -99,7 +99,8 @@ struct System {
 // that is drawn for it. Errors: no_space where it would take more than `bytes_max` (0: no limit); unsupported
 // where this machine has not the cipher.
 Result<std::unique_ptr<Store>> make_plain_table(const StoreOptions& options, table::Mode mode,
-                                                std::uint64_t bytes_max = 0, bool encrypted = false);
+                                                std::uint64_t bytes_max = 0, bool encrypted = false,
+                                                bool is_signed = false);
 
 // Bytes of a pool for these records of a table, overwritten without end.
 std::uint64_t pool_bytes(const StoreOptions& options, std::uint64_t more_a_record = 0);

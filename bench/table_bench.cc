@@ -53,20 +53,24 @@ Result<std::uint64_t> plain_medium_bytes(const std::string& medium) {
 }
 
 Result<std::unique_ptr<Store>> make_plain(const TableBenchOptions& options, const StoreOptions& store) {
-  bool encrypted = false;
+  bool encrypted = false, is_signed = false;
   for (const std::string& rung : options.protect) {
     encrypted = encrypted || rung == "encrypted";
-    if (rung != "none" && rung != "encrypted")
+    is_signed = is_signed || rung == "signed";
+    if (rung != "none" && rung != "encrypted" && rung != "signed")
       return fail(
           Code::unsupported, By::library,
           fmt::format(
               "protection {} is not to be had without a broker: a plain pool is one mapping that all write",
               rung),
-          "leave --medium out and run it through a broker, or give --protect none or encrypted");
+          "leave --medium out and run it through a broker, or give --protect none, encrypted, or encrypted "
+          "and signed");
   }
+  if (is_signed && !encrypted)
+    return wrong_option("protection signed is on top of encrypted", "give --protect encrypted,signed");
   const std::uint64_t bytes_max = BAILEY_TRY(plain_medium_bytes(options.medium));
   return make_plain_table(store, options.mode == "shared" ? table::Mode::shared : table::Mode::exclusive,
-                          bytes_max, encrypted);
+                          bytes_max, encrypted, is_signed);
 }
 
 Result<TablePlan> make_plan(const TableBenchOptions& options, StoreOptions& store) {

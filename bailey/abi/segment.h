@@ -79,10 +79,16 @@ BAILEY_STATIC_ASSERT(BAILEY_SEGMENT_DESK_OFFSET + 128 + 8 * BAILEY_HINTS <= BAIL
  *   SipHash-2-4-128 of the key under the region's hash key (16 bytes);
  *   tag of the value (16 bytes); tag of the key (16 bytes);
  *   the value, encrypted, padded with zeros to 8 bytes; the key, likewise.
+ * Of a signed region, behind that:
+ *   proof    place in the batch (8 bits) << 8 | hashes of the path (8 bits); other bits are 0
+ *   the signature of the batch's root (64 bytes); the path, 32 bytes a hash.
  * A version is writer id (31 bits) << 32 | counter (32 bits), and never repeats in a pool. */
 #define BAILEY_RECORD_HEADER_BYTES 16u
 #define BAILEY_SEALED_HEADER_BYTES 48u /* hash and tags of a sealed record */
-#define BAILEY_BLOCK_UNIT 16u          /* blocks start at multiples of this */
+#define BAILEY_PROOF_BYTES 72u         /* the proof's word and signature */
+#define BAILEY_PROOF_HASH_BYTES 32u    /* each hash of its path */
+#define BAILEY_PROOF_HASHES_MAX 4u
+#define BAILEY_BLOCK_UNIT 16u /* blocks start at multiples of this */
 
 /* A slot of a table's index: tentative (1 bit) | tag (15) | segment (16) | offset / 16 (32). 0 is empty. */
 #define BAILEY_SLOT_TENTATIVE (1ull << 63)

@@ -13,7 +13,8 @@
 //     then.
 //
 // The methods are in the files named after what they are about: sessions.cc, regions.cc, indexes.cc,
-// segments.cc, grants.cc, region_keys.cc, tokens.cc, holders.cc, apply.cc, status.cc, files.cc, recover.cc.
+// segments.cc, grants.cc, region_keys.cc, writer_keys.cc, tokens.cc, holders.cc, apply.cc, status.cc,
+// files.cc, recover.cc.
 #pragma once
 
 #include <deque>
@@ -299,6 +300,11 @@ class Broker {
   Result<std::string> mark_of_root() const;
   Status check_root();
   Reaction rotate_key(Session& session, std::uint64_t number, const protocol::RotateKey& request);
+
+  // ---- keys of writers (writer_keys.cc)
+  bool is_signed(const Region& region) const;
+  Reaction sign_as(Session& session, const protocol::SignAs& request);
+  Reaction writer_keys(Session& session, const protocol::GetWriterKeys& request);
 
   // ---- telling (status.cc)
   nlohmann::json status_json(const Session* only) const;

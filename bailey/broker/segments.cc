@@ -61,7 +61,8 @@ Broker::Usage Broker::usage_of_principal(const Region& region, const std::string
 Result<std::uint64_t> Broker::size_for(const Session& session, const Region& region, const Open& open,
                                        std::uint64_t record_bytes) const {
   constexpr std::uint64_t record_bytes_max =
-      BAILEY_RECORD_HEADER_BYTES + table::key_bytes_max + table::value_bytes_max;
+      BAILEY_RECORD_HEADER_BYTES + table::key_bytes_max + table::value_bytes_max +
+      BAILEY_SEALED_HEADER_BYTES + BAILEY_PROOF_BYTES + BAILEY_PROOF_HASHES_MAX * BAILEY_PROOF_HASH_BYTES;
   if (record_bytes > record_bytes_max)
     return fail(Code::too_large, By::broker,
                 fmt::format("a record of {} bytes; {} is the most", record_bytes, record_bytes_max));
@@ -425,6 +426,7 @@ Reaction Broker::fresh_writer(Session& session, const protocol::FreshWriter& req
   std::uint32_t before = std::exchange(open.writer, next_writer_);
   Status committed = state_.commit([&]() -> Status {
     BAILEY_TRY(state_.set_meta("next_writer", std::to_string(next_writer_ + 1)));
+    BAILEY_TRY(state_.inherit_writer_key(open.region, before, open.writer));
     return state_.save(open);
   });
   if (!committed) {

@@ -173,6 +173,8 @@ Reaction Broker::react(Session& session, std::uint64_t number, protocol::Body& b
     Reaction operator()(const protocol::RevokeToken& r) { return broker.revoke_token(session, number, r); }
     Reaction operator()(const protocol::VerifyToken& r) { return broker.verify_token(session, r); }
     Reaction operator()(const protocol::RotateKey& r) { return broker.rotate_key(session, number, r); }
+    Reaction operator()(const protocol::SignAs& r) { return broker.sign_as(session, r); }
+    Reaction operator()(const protocol::GetWriterKeys& r) { return broker.writer_keys(session, r); }
     static Reaction twice() {
       return fail(Code::invalid_argument, By::broker, "the session has shown who it is already");
     }

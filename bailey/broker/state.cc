@@ -29,7 +29,13 @@ CREATE TABLE IF NOT EXISTS opens(grant_ INTEGER PRIMARY KEY, session INTEGER NOT
   holders BLOB NOT NULL);
 CREATE TABLE IF NOT EXISTS tokens(id BLOB PRIMARY KEY, region INTEGER NOT NULL, issuer BLOB NOT NULL,
   by_admin INTEGER NOT NULL, holder BLOB NOT NULL,  writable INTEGER NOT NULL, expires INTEGER NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS writer_keys(region INTEGER NOT NULL, writer INTEGER NOT NULL, key BLOB NOT NULL,
+  PRIMARY KEY(region, writer)) WITHOUT ROWID;
 )";
+
+std::unexpected<Error> damaged(const char* table) {
+  return fail(Code::corrupt, By::broker, fmt::format("the broker's state has a damaged row in {}", table));
+}
 
 template <class T>
 std::string bytes_of(const T& items) {
@@ -231,7 +237,36 @@ Status State::save(const Minted& token) {
   return statement.done();
 }
 
+Status State::save_writer_key(std::uint32_t region, std::uint32_t writer, const protocol::PublicKey& key) {
+  Statement statement(*this, "INSERT OR IGNORE INTO writer_keys VALUES(?,?,?)");
+  return (statement << region << writer << bytes_of(key)).done();
+}
+
+Status State::inherit_writer_key(std::uint32_t region, std::uint32_t writer, std::uint32_t heir) {
+  Statement statement(*this,
+                      "INSERT INTO writer_keys SELECT region, ?, key FROM writer_keys "
+                      "WHERE region = ? AND writer = ?");
+  return (statement << heir << region << writer).done();
+}
+
+Result<std::vector<protocol::WriterKey>> State::writer_keys(std::uint32_t region, std::uint32_t writer,
+                                                            std::size_t most) {
+  std::vector<protocol::WriterKey> found;
+  Statement rows(
+      *this, "SELECT writer, key FROM writer_keys WHERE region = ? AND writer >= ? ORDER BY writer LIMIT ?");
+  rows << region << writer << most;
+  while (BAILEY_TRY(rows.step())) {
+    protocol::WriterKey row;
+    rows >> row.writer >> row.key;
+    if (!rows.whole()) return damaged("writer_keys");
+    found.push_back(row);
+  }
+  return found;
+}
+
 Status State::erase_region(std::uint32_t number) {
+  Statement keys(*this, "DELETE FROM writer_keys WHERE region = ?");
+  BAILEY_TRY((keys << number).done());
   Statement statement(*this, "DELETE FROM regions WHERE number = ?");
   return (statement << number).done();
 }
@@ -251,12 +286,6 @@ Status State::erase_token(const Id& id) {
   Statement statement(*this, "DELETE FROM tokens WHERE id = ?");
   return (statement << bytes_of(id)).done();
 }
-
-namespace {
-std::unexpected<Error> damaged(const char* table) {
-  return fail(Code::corrupt, By::broker, fmt::format("the broker's state has a damaged row in {}", table));
-}
-}  // namespace
 
 Result<std::vector<Region>> State::regions() {
   std::vector<Region> found;

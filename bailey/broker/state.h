@@ -46,6 +46,14 @@ class State {
   Status save(const Session& session);
   Status save(const Open& open);
   Status save(const Minted& token);
+  // Keys of a region's writers; the first one that is stored stays.
+  Status save_writer_key(std::uint32_t region, std::uint32_t writer, const protocol::PublicKey& key);
+  // That of `writer` is that of `heir` too, if there is one.
+  Status inherit_writer_key(std::uint32_t region, std::uint32_t writer, std::uint32_t heir);
+  // From `writer` on, `most` of them.
+  Result<std::vector<protocol::WriterKey>> writer_keys(std::uint32_t region, std::uint32_t writer,
+                                                       std::size_t most);
+  // With the keys of its writers.
   Status erase_region(std::uint32_t number);
   Status erase_segment(SegmentId id);
   Status erase_session(std::uint64_t number);

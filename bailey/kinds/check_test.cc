@@ -138,6 +138,23 @@ TEST(Check, AnEncryptedTableIsOpenedRecordByRecord) {
   EXPECT_THAT(table.check().to_string(), HasSubstr("is not sealed"));
 }
 
+TEST(Check, OfASignedTableEachWriterIsVerified) {
+  SmallTable table(table::Mode::exclusive, true, true);
+  for (const char* key : {"one", "two", "three"}) ASSERT_TRUE(table.writer->put(key, "value"));
+  Report sound = table.check();
+  EXPECT_TRUE(sound.sound()) << sound.to_string();
+  EXPECT_EQ(sound.records, 3u);
+  std::byte* record = table.record_of("two");
+  record[table::sealed_record_bytes(3, 5) + 8] ^= std::byte{1};  // of the signature
+  // Who has verified it before is not asked to do so again: another looks.
+  table.reader->set_sealer(
+      pool::TestKeys{.cipher = crypto::Cipher::xchacha20_poly1305, .signs = true}.sealer());
+  Report damaged = table.check();
+  ASSERT_FALSE(damaged.sound());
+  EXPECT_THAT(damaged.findings[0].problem, HasSubstr("not signed by its writer"));
+  EXPECT_EQ(damaged.findings[0].count, 1u);
+}
+
 // What a death leaves is told, and is not damage.
 TEST(Check, LeftoversOfADeathAreNotes) {
   SmallTable table;

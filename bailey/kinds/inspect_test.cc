@@ -54,6 +54,23 @@ TEST(Inspect, TheDumpOfASealedRecordIsTheOneInFormatsMd) {
   EXPECT_THAT(dump, HasSubstr("sealed under generation 1"));
 }
 
+// And of a signed one: what lies behind the sealed key.
+TEST(Inspect, TheDumpOfASignedRecordIsTheOneInFormatsMd) {
+  SmallTable table(table::Mode::exclusive, true, true);
+  table::Write batch[] = {{.op = table::Op::put, .key = "colour", .value = "dark green"},
+                          {.op = table::Op::put, .key = "size", .value = "large"}};
+  EXPECT_TRUE(table.writer->apply(batch));
+  std::string dump = table.kind.inspect(*table.reader, table.geometry, {.contents = true}).value();
+  const std::size_t first = dump.find("  010000  ");
+  dump = dump.substr(first, dump.find("  0100c0  ", first) - first);
+  std::string page = read(BAILEY_SOURCE_DIR "/docs/formats.md");
+  EXPECT_NE(page.find("```\n" + dump + "```\n"), std::string::npos) << "docs/formats.md lacks this dump:\n"
+                                                                    << dump;
+  table.record_of("colour")[BAILEY_RECORD_HEADER_BYTES + BAILEY_SEALED_HEADER_BYTES + 16 + 8] = std::byte{9};
+  dump = table.kind.inspect(*table.reader, table.geometry, {.contents = true}).value();
+  EXPECT_THAT(dump, HasSubstr("is none"));
+}
+
 TEST(Inspect, ContentsAreLeftOutUnlessAskedFor) {
   SmallTable table;
   ASSERT_TRUE(table.writer->put("secret key", "secret value"));

@@ -16,7 +16,8 @@
 namespace bailey::kinds {
 
 struct SmallTable {
-  explicit SmallTable(table::Mode mode = table::Mode::exclusive, bool encrypted = false)
+  explicit SmallTable(table::Mode mode = table::Mode::exclusive, bool encrypted = false,
+                      bool is_signed = false)
       : kind(*find("table")) {
     geometry = {mode, 42, 4, 4};
     pool::PlainOptions options{geometry.index_bytes(), 4 * BAILEY_PAGE_BYTES, mode == table::Mode::shared};
@@ -27,8 +28,8 @@ struct SmallTable {
     reader = plain->view(false).value();
     if (encrypted) {
       // The same on every machine.
-      const pool::TestKeys keys{.cipher = crypto::Cipher::xchacha20_poly1305};
-      writing->set_sealer(keys.sealer());
+      const pool::TestKeys keys{.cipher = crypto::Cipher::xchacha20_poly1305, .signs = is_signed};
+      writing->set_sealer(keys.sealer(writing->writer()));
       reader->set_sealer(keys.sealer());
     }
     writer = table::Table::open(std::move(writing), geometry).value();

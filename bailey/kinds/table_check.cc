@@ -261,13 +261,13 @@ Result<TableCheck::Read> TableCheck::read(const Word* at, Word seen) {
 Result<TableCheck::Read> TableCheck::read_sealed(const table::Block& block, Word word, Word lengths,
                                                  const Word* at, Word seen) {
   Read read;
-  if (!table::check_sealed_lengths(lengths, block.bytes)) {
+  if (!table::check_sealed_lengths(view_.sealer(), lengths, block.bytes)) {
     read.problem = table::generation_of(lengths) == 0 ? "a record of an encrypted table is not sealed"
                                                       : "a record is longer than its block";
     if (!table::still(at, seen, block, word)) read.seen = table::Seen::changed;
     return read;
   }
-  table::SealedCopy copy(*view_.sealer(), block.record, word, lengths);
+  table::SealedCopy copy(*view_.sealer(), block.record, block.bytes, word, lengths);
   if (!table::still(at, seen, block, word)) {
     read.seen = table::Seen::changed;
     return read;
@@ -278,7 +278,10 @@ Result<TableCheck::Read> TableCheck::read_sealed(const table::Block& block, Word
   if (read.seen != table::Seen::match) {
     if (failure.code != Code::corrupt) return std::unexpected(std::move(failure));
     read.seen = table::Seen::forged;
-    read.problem = "a record does not open under the region's key, or is older than one seen before";
+    read.problem = view_.sealer()->signatures() == nullptr
+                       ? "a record does not open under the region's key, or is older than one seen before"
+                       : "a record does not open under the region's key, is not signed by its writer, or is "
+                         "older than one seen before";
     return read;
   }
   read.key = copy.key_text();

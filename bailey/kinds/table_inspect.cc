@@ -75,6 +75,7 @@ class Dump {
   void page(const pool::Extent& extent, std::uint32_t number, Word page_word);
   void record(const pool::Extent& extent, std::uint64_t offset, std::uint64_t block_bytes);
   void sealed_record(const std::byte* base, std::uint64_t offset, std::uint64_t block_bytes);
+  void proof(const std::byte* base, std::uint64_t at, std::uint64_t room);
   static std::string slot_text(Word slot);
 
   pool::View& view_;
@@ -239,7 +240,7 @@ void Dump::record(const pool::Extent& extent, std::uint64_t offset, std::uint64_
 // With the region's key and where contents are asked for, what is in it too.
 void Dump::sealed_record(const std::byte* base, std::uint64_t offset, std::uint64_t block_bytes) {
   const Word raw = word(base, offset + 8);
-  auto lengths = table::check_sealed_lengths(raw, block_bytes);
+  auto lengths = table::check_sealed_lengths(view_.sealer(), raw, block_bytes);
   field(base, offset + 8, 8, "lengths",
         lengths ? fmt::format("key {} bytes, value {} bytes, sealed under generation {}", lengths->key,
                               lengths->value, table::generation_of(raw))
@@ -252,7 +253,7 @@ void Dump::sealed_record(const std::byte* base, std::uint64_t offset, std::uint6
   }
   std::string value = "sealed", key = "sealed";
   if (view_.sealer() != nullptr && options_.contents) {
-    table::SealedCopy copy(*view_.sealer(), base + offset, word(base, offset), raw);
+    table::SealedCopy copy(*view_.sealer(), base + offset, block_bytes, word(base, offset), raw);
     Error failure;
     const bool open = copy.open(view_, failure) == table::Seen::match;
     value = open ? printable(copy.value_text()) : "does not open";
@@ -261,6 +262,27 @@ void Dump::sealed_record(const std::byte* base, std::uint64_t offset, std::uint6
   if (lengths->value != 0) field(base, at, std::min(lengths->value, bytes_a_line), "value", value);
   at += medium::padded(lengths->value);
   if (lengths->key != 0) field(base, at, std::min(lengths->key, bytes_a_line), "key", key);
+  at += medium::padded(lengths->key);
+  if (view_.sealer() != nullptr && view_.sealer()->signatures() != nullptr)
+    proof(base, at, block_bytes - (at - offset));
+}
+
+void Dump::proof(const std::byte* base, std::uint64_t at, std::uint64_t room) {
+  pool::Proof found;
+  const bool whole = table::load_proof(base + at, room, found);
+  field(base, at, 8, "proof",
+        whole ? fmt::format("record {} of its batch, path of {}", found.path.index,
+                            found.path.length == 1 ? "1 hash" : fmt::format("{} hashes", found.path.length))
+              : std::string("is none"));
+  const std::uint64_t end = at + table::proof_bytes(whole ? found.path.length : 0);
+  for (const std::uint64_t start = at += 8; at < end; at += 8) {
+    const std::uint64_t in = at - start;
+    field(base, at, 8,
+          in == 0                                                ? "signature"
+          : in >= 64 && (in - 64) % BAILEY_PROOF_HASH_BYTES == 0 ? "path"
+                                                                 : "",
+          "");
+  }
 }
 
 }  // namespace

@@ -15,7 +15,7 @@ using ::testing::HasSubstr;
 
 ParseContext with_encryption() {
   ParseContext context = fixed_context();
-  context.enforced = {"none", "process", "encrypted"};
+  context.enforced = {"none", "process", "encrypted", "signed"};
   return context;
 }
 std::string with(const std::string& lines) { return pool + alice + orders + lines + grant; }
@@ -62,6 +62,28 @@ TEST(Encryption, ThePostureSaysWhatItHoldsAndWhatNot) {
   EXPECT_THAT(text, Contains(HasSubstr("who has not the region's key reads no key and no value")));
   EXPECT_THAT(text, Contains(HasSubstr("whoever reads the region holds its key")));
   EXPECT_THAT(text, ::testing::Not(Contains(HasSubstr("Nothing is encrypted"))));
+}
+
+constexpr const char* with_signatures = "protect = [\"process\", \"encrypted\", \"signed\"]\n";
+
+// Records of a region that was not signed have no signatures, and readers would refuse them all.
+TEST(Signing, IsOnTopOfEncryptionAndFixedWhenTheRegionIsMade) {
+  EXPECT_TRUE(read(with_signatures)->regions[0].has("signed"));
+  EXPECT_THAT(read("protect = [\"process\", \"signed\"]\n").error().message,
+              HasSubstr("has \"signed\" without \"encrypted\""));
+  EXPECT_FALSE(diff(*read(encrypted), *read(with_signatures), {}).allowed());
+  EXPECT_FALSE(diff(*read(with_signatures), *read(encrypted), {}).allowed());
+  EXPECT_TRUE(diff(*read(encrypted), *read(with_signatures), {.drop = true}).allowed());
+  EXPECT_FALSE(reader_could_forge(read(with_signatures)->regions[0], static_cast<MediumKind>(99)));
+}
+
+TEST(Signing, ThePostureSaysWhatItHoldsAndWhatNot) {
+  const Policy policy = *read(with_signatures);
+  const auto text = lines(posture_of(policy, policy.regions[0], {}));
+  EXPECT_THAT(text, Contains(HasSubstr("by client    signed: a record is its writer's")));
+  EXPECT_THAT(text, Contains(HasSubstr("writes any key of it, in its own name")));
+  const Policy plain = *read(encrypted);
+  EXPECT_THAT(lines(posture_of(plain, plain.regions[0], {})), ::testing::Not(Contains(HasSubstr("signed"))));
 }
 
 }  // namespace

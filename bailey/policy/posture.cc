@@ -97,6 +97,17 @@ void encrypted_rung(const Region& region, RegionPosture& out) {
       "noticed.");
 }
 
+void signed_rung(RegionPosture& out) {
+  out.holds.push_back({"signed: a record is its writer's, whoever else holds the region's key", Word::client,
+                       "each carries an ed25519 signature over a batch, which readers verify; which key is a "
+                       "writer's is the broker's word"});
+  out.not_stopped.push_back(
+      "Signed: whoever may write the region, or once might and can write its medium, writes any key of it, "
+      "in its own name. An older record of a "
+      "writer, "
+      "one that it signed and did not publish, and a record's absence pass the signature.");
+}
+
 void lacking(const Region& region, RegionPosture& out) {
   for (const Protection& protection : region.protect)
     if (!protection.in_force)
@@ -141,14 +152,14 @@ RegionPosture posture_of(const Policy& policy, const Region& region, const Postu
   // It is what every region has; whoever names another rung has that as well.
   if (!in_force(region, "none")) process_rung(region, sealed, one_uid, out);
   if (in_force(region, "encrypted")) encrypted_rung(region, out);
-  for (std::string_view rung : {"pkey", "vm", "signed"})
+  if (in_force(region, "signed")) signed_rung(out);
+  for (std::string_view rung : {"pkey", "vm"})
     if (in_force(region, rung))
       out.holds.push_back(
           {std::string(rung), rung == "pkey" ? Word::client : Word::broker,
            rung == "pkey"
                ? "pages are closed but inside the library's gates; the process itself can open them"
-           : rung == "vm" ? "only virtual machines with a grant have the device"
-                          : "readers check signatures over batches of records"});
+               : "only virtual machines with a grant have the device"});
   if (in_force(region, "pkey"))
     out.not_stopped.push_back(
         "Protection keys hold off loads and stores that stray, from code that does not go for them: code "

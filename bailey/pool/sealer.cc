@@ -45,6 +45,11 @@ Sealer::Sealer(const Parts& parts, crypto::KeyChain keys, crypto::Aead newest, c
       hash_key_(std::move(hash_key)),
       room_(room_bytes_least) {}
 
+Status Sealer::set_signed(std::unique_ptr<WriterKeys> keys) {
+  signatures_ = BAILEY_TRY(Signatures::create(region_, keys_.key(1), std::move(keys)));
+  return {};
+}
+
 Status Sealer::renew(crypto::Generation generation, Bytes key) {
   if (generation <= this->generation()) return {};
   crypto::KeyChain keys = BAILEY_TRY(crypto::KeyChain::create(generation, key));
@@ -101,6 +106,15 @@ void Sealer::forget_versions() { std::ranges::fill(met_, Met{}); }
 Error Sealer::corrupt(std::string_view what) const {
   return fail(Code::corrupt, By::peer, fmt::format("region {}: {}", name_, what),
               "somebody without the region's key wrote into it: bailey region check tells what is readable")
+      .error();
+}
+
+Error Sealer::replaced() const { return corrupt("a record was put back that its writer had replaced"); }
+
+Error Sealer::not_signed() const {
+  return fail(Code::corrupt, By::peer, fmt::format("region {}: a record is not signed by its writer", name_),
+              "somebody with the region's key wrote into it, and not under a grant to write: bailey region "
+              "check tells what is readable")
       .error();
 }
 

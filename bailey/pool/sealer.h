@@ -25,10 +25,9 @@
 #include "bailey/crypto/key_chain.h"
 #include "bailey/crypto/key_hash.h"
 #include "bailey/crypto/secret.h"
+#include "bailey/pool/signatures.h"
 
 namespace bailey::pool {
-
-using RegionId = std::array<std::uint8_t, 16>;
 
 // What a sealed text is bound to.
 struct Bound {
@@ -48,6 +47,11 @@ class Sealer {
   };
   // Errors: unsupported (this process can't do the cipher); no_space (memory can't be locked).
   static Result<std::unique_ptr<Sealer>> create(const Parts& parts);
+
+  // The region is signed, too. Error: no_space.
+  Status set_signed(std::unique_ptr<WriterKeys> keys);
+  // Null where it is not.
+  Signatures* signatures() const { return signatures_.get(); }
 
   // There is a newer generation. An older one than is known changes nothing. Error: no_space.
   Status renew(crypto::Generation generation, Bytes key);
@@ -101,6 +105,9 @@ class Sealer {
 
   // What is reported of a record that does not open or is of the past.
   Error corrupt(std::string_view what) const;
+  Error replaced() const;
+  // And of one that opens, and is not its writer's.
+  Error not_signed() const;
 
  private:
   struct Older {
@@ -122,6 +129,7 @@ class Sealer {
   crypto::Aead newest_;
   crypto::Secret hash_key_;
   std::array<Older, 4> older_;  // made when they are needed, by the last bits of the generation
+  std::unique_ptr<Signatures> signatures_;
   std::vector<std::byte> room_;
   std::vector<Met> met_ = std::vector<Met>(versions_remembered);
 };

@@ -112,6 +112,13 @@ Result<std::vector<Desk>> View::desks() {
 Result<std::vector<SegmentId>> View::frozen() {
   return outside([&] { return backing_->frozen(); });
 }
+Result<bool> View::learn_writer(std::uint32_t writer) {
+  const std::uint64_t membership = backing_->membership();
+  return outside([&] { return sealer_->signatures()->learn(writer, membership); });
+}
+Status View::prepare_to_sign() {
+  return outside([&] { return sealer_->signatures()->prepare(); });
+}
 void View::rest(const timespec& time) {
   outside([&] { ::nanosleep(&time, nullptr); });
 }

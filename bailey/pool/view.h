@@ -196,6 +196,10 @@ class View {
   // Of an encrypted region; else null. A structure asks once an operation.
   Sealer* sealer() const { return sealer_.get(); }
   void set_sealer(std::unique_ptr<Sealer> sealer);
+  // Of a signed region, whose Signatures these ask: whether a writer has a key; for one's own, before
+  // anything is signed.
+  Result<bool> learn_writer(std::uint32_t writer);
+  Status prepare_to_sign();
 
   void set_owner(Owner* owner) { owner_ = owner; }
   void set_hook(StepHook* hook) { hook_ = hook; }

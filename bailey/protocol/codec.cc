@@ -95,19 +95,19 @@ std::size_t fds_of(const Answer& answer) {
 }
 
 const char* name(const Body& body) {
-  static constexpr const char* names[] = {"Hello",         "Prove",       "OpenRegion",    "IndexMapped",
-                                          "CloseRegion",   "MapSegments", "CreateSegment", "SegmentMapped",
-                                          "RetireSegment", "GetMembers",  "Attend",        "Dropped",
-                                          "FreshWriter",   "GetStatus",   "ApplyPolicy",   "MintToken",
-                                          "RevokeToken",   "VerifyToken", "RotateKey"};
+  static constexpr const char* names[] = {
+      "Hello",         "Prove",         "OpenRegion",    "IndexMapped", "CloseRegion", "MapSegments",
+      "CreateSegment", "SegmentMapped", "RetireSegment", "GetMembers",  "Attend",      "Dropped",
+      "FreshWriter",   "GetStatus",     "ApplyPolicy",   "MintToken",   "RevokeToken", "VerifyToken",
+      "RotateKey",     "SignAs",        "GetWriterKeys"};
   static_assert(std::size(names) == std::variant_size_v<Body>);
   return names[body.index()];
 }
 
 const char* name(const Answer& answer) {
   static constexpr const char* names[] = {
-      "Error",   "Challenge", "Welcome", "Opened", "IndexReady", "Segments",   "SegmentCreated",
-      "Members", "Attention", "Writer",  "Text",   "Done",       "TokenMinted"};
+      "Error",   "Challenge", "Welcome", "Opened", "IndexReady", "Segments",    "SegmentCreated",
+      "Members", "Attention", "Writer",  "Text",   "Done",       "TokenMinted", "WriterKeys"};
   static_assert(std::size(names) == std::variant_size_v<Answer>);
   return names[answer.index()];
 }

@@ -28,6 +28,7 @@ inline constexpr std::size_t name_bytes_max = 63;
 inline constexpr std::size_t text_bytes_max = 60'000;
 inline constexpr std::size_t segments_in_message_max = 200;
 inline constexpr std::size_t gone_max = 4096;
+inline constexpr std::size_t writer_keys_max = 256;
 inline constexpr std::size_t token_bytes_max = 512;
 inline constexpr std::uint32_t protocol_version = 1;
 
@@ -260,6 +261,32 @@ struct Writer {
   bool operator==(const Writer&) const = default;
 };
 
+// ---- keys of writers, in a signed region
+
+struct SignAs {  // of this grant's writer, once; reply: Done, once it is stored
+  std::uint32_t grant = 0;
+  PublicKey key{};
+
+  bool operator==(const SignAs&) const = default;
+};
+struct GetWriterKeys {  // of this writer, and of those after it, as many as there are and fit
+  std::uint32_t grant = 0;
+  std::uint32_t writer = 0;
+
+  bool operator==(const GetWriterKeys&) const = default;
+};
+struct WriterKey {
+  std::uint32_t writer = 0;
+  PublicKey key{};
+
+  bool operator==(const WriterKey&) const = default;
+};
+struct WriterKeys {
+  std::vector<WriterKey> rows;
+
+  bool operator==(const WriterKeys&) const = default;
+};
+
 // ---- tokens
 
 struct MintToken {  // admin of the region. Reply: TokenMinted
@@ -316,9 +343,9 @@ struct Done {
 
 using Body = std::variant<Hello, Prove, OpenRegion, IndexMapped, CloseRegion, MapSegments, CreateSegment,
                           SegmentMapped, RetireSegment, GetMembers, Attend, Dropped, FreshWriter, GetStatus,
-                          ApplyPolicy, MintToken, RevokeToken, VerifyToken, RotateKey>;
+                          ApplyPolicy, MintToken, RevokeToken, VerifyToken, RotateKey, SignAs, GetWriterKeys>;
 using Answer = std::variant<Error, Challenge, Welcome, Opened, IndexReady, Segments, SegmentCreated, Members,
-                            Attention, Writer, Text, Done, TokenMinted>;
+                            Attention, Writer, Text, Done, TokenMinted, WriterKeys>;
 
 struct Request {
   std::uint64_t number = 0;

@@ -188,6 +188,25 @@ Result<Writer> take(const wire::Writer& from) {
   return Writer{.writer = BAILEY_TRY(within32("Writer.writer", from.writer(), 1, writer_max))};
 }
 
+void put(wire::WriterKeys& to, const WriterKeys& from) {
+  for (const WriterKey& row : from.rows) {
+    wire::WriterKey& key = *to.add_rows();
+    key.set_writer(row.writer);
+    key.set_key(bytes_of(row.key));
+  }
+}
+Result<WriterKeys> take(const wire::WriterKeys& from) {
+  BAILEY_TRY(no_unknown_fields(from, "WriterKeys"));
+  BAILEY_TRY(at_most("WriterKeys.rows", from.rows(), writer_keys_max));
+  WriterKeys to;
+  for (const wire::WriterKey& row : from.rows()) {
+    BAILEY_TRY(no_unknown_fields(row, "WriterKeys.rows"));
+    to.rows.push_back({.writer = BAILEY_TRY(within32("WriterKeys.rows.writer", row.writer(), 1, writer_max)),
+                       .key = BAILEY_TRY(fixed<32>("WriterKeys.rows.key", row.key()))});
+  }
+  return to;
+}
+
 void put(wire::Text& to, const Text& from) { to.set_text(from.text); }
 Result<Text> take(const wire::Text& from) {
   BAILEY_TRY(no_unknown_fields(from, "Text"));
@@ -233,6 +252,7 @@ struct PutAnswer {
   void operator()(const Text& answer) { put(*to.mutable_text(), answer); }
   void operator()(const Done& answer) { put(*to.mutable_done(), answer); }
   void operator()(const TokenMinted& answer) { put(*to.mutable_token_minted(), answer); }
+  void operator()(const WriterKeys& answer) { put(*to.mutable_writer_keys(), answer); }
 };
 
 }  // namespace
@@ -267,6 +287,8 @@ Result<Answer> take_answer(const wire::Reply& from) {
       return BAILEY_TRY(take_empty<Done>(from.done()));
     case wire::Reply::kTokenMinted:
       return BAILEY_TRY(take_token<TokenMinted>(from.token_minted()));
+    case wire::Reply::kWriterKeys:
+      return BAILEY_TRY(take(from.writer_keys()));
     case wire::Reply::ANSWER_NOT_SET:
       break;
   }

@@ -50,6 +50,11 @@ struct WithinLimits {
   bool operator()(const TokenMinted& answer) const {
     return !answer.token.empty() && answer.token.size() <= 512;
   }
+  bool operator()(const WriterKeys& answer) const {
+    return answer.rows.size() <= 256 && std::ranges::all_of(answer.rows, [](const WriterKey& row) {
+             return row.writer >= 1 && row.writer < 1u << 31;
+           });
+  }
   bool operator()(const Challenge&) const { return true; }
   bool operator()(const IndexReady&) const { return true; }
   bool operator()(const Done&) const { return true; }

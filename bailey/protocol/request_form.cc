@@ -154,6 +154,26 @@ Result<RotateKey> take(const wire::RotateKey& from) {
   return RotateKey{.region = BAILEY_TRY(region_name(from.region()))};
 }
 
+void put(wire::SignAs& to, const SignAs& from) {
+  to.set_grant(from.grant);
+  to.set_key(bytes_of(from.key));
+}
+Result<SignAs> take(const wire::SignAs& from) {
+  BAILEY_TRY(no_unknown_fields(from, "SignAs"));
+  return SignAs{.grant = BAILEY_TRY(grant(from.grant())),
+                .key = BAILEY_TRY(fixed<32>("SignAs.key", from.key()))};
+}
+
+void put(wire::GetWriterKeys& to, const GetWriterKeys& from) {
+  to.set_grant(from.grant);
+  to.set_writer(from.writer);
+}
+Result<GetWriterKeys> take(const wire::GetWriterKeys& from) {
+  BAILEY_TRY(no_unknown_fields(from, "GetWriterKeys"));
+  return GetWriterKeys{.grant = BAILEY_TRY(grant(from.grant())),
+                       .writer = BAILEY_TRY(within32("GetWriterKeys.writer", from.writer(), 1, writer_max))};
+}
+
 void put(wire::ApplyPolicy& to, const ApplyPolicy& from) {
   to.set_policy(from.policy);
   to.set_file(from.file);
@@ -220,6 +240,8 @@ struct PutBody {
   void operator()(const RevokeToken& body) { put(*to.mutable_revoke_token(), body); }
   void operator()(const VerifyToken& body) { put(*to.mutable_verify_token(), body); }
   void operator()(const RotateKey& body) { put(*to.mutable_rotate_key(), body); }
+  void operator()(const SignAs& body) { put(*to.mutable_sign_as(), body); }
+  void operator()(const GetWriterKeys& body) { put(*to.mutable_get_writer_keys(), body); }
 };
 
 }  // namespace
@@ -266,6 +288,10 @@ Result<Body> take_body(const wire::Request& from) {
       return BAILEY_TRY(take_token<VerifyToken>(from.verify_token()));
     case wire::Request::kRotateKey:
       return BAILEY_TRY(take(from.rotate_key()));
+    case wire::Request::kSignAs:
+      return BAILEY_TRY(take(from.sign_as()));
+    case wire::Request::kGetWriterKeys:
+      return BAILEY_TRY(take(from.get_writer_keys()));
     case wire::Request::BODY_NOT_SET:
       break;
   }

@@ -35,6 +35,9 @@ struct WithinLimits {
     return !body.region.empty() && body.region.size() <= 63 && body.region.find('/') == std::string::npos &&
            body.region.find('\0') == std::string::npos;
   }
+  bool operator()(const GetWriterKeys& body) const {
+    return grant(body) && body.writer >= 1 && body.writer < 1u << 31;
+  }
   template <class Message>
   bool operator()(const Message& body) const {
     return grant(body);

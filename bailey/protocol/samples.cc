@@ -84,7 +84,9 @@ std::vector<Request> sample_requests() {
       MintToken{.region = "orders", .writable = true, .holder = "bob", .expires = ~0ull},
       RevokeToken{.id = filled<16>(14)},
       VerifyToken{.token = std::string(1, '\0')},
-      RotateKey{.region = "vault"}};
+      RotateKey{.region = "vault"},
+      SignAs{.grant = 11, .key = filled<32>(15)},
+      GetWriterKeys{.grant = 12, .writer = 0x7fffffff}};
   std::vector<Request> out;
   for (Body& body : bodies) out.push_back({.number = out.size() + 1, .body = std::move(body)});
   return out;
@@ -118,6 +120,7 @@ std::vector<Reply> sample_replies() {
   answers.push_back(Text{"{\"pool\":\t\"main\"}\n"});
   answers.push_back(Done{});
   answers.push_back(TokenMinted{std::string(512, 't')});
+  answers.push_back(WriterKeys{{{1, filled<32>(16)}, {0x7fffffff, filled<32>(17)}}});
   std::vector<Reply> out;
   for (Answer& answer : answers) out.push_back({.number = ~out.size(), .answer = std::move(answer)});
   return out;

@@ -30,6 +30,31 @@ void leak(Mapping mapping) { static_cast<void>(new Mapping(std::move(mapping)));
 
 }  // namespace
 
+// Of a signed region, for its Signatures.
+class BrokerBacking::WriterKeys : public pool::WriterKeys {
+ public:
+  explicit WriterKeys(BrokerBacking& backing) : backing_(backing) {}
+  Result<std::vector<Row>> from(std::uint32_t writer) override {
+    auto answered =
+        BAILEY_TRY(backing_.ask<protocol::WriterKeys>(protocol::GetWriterKeys{backing_.grant_, writer}));
+    std::vector<Row> rows;
+    for (const protocol::WriterKey& row : answered.answer.rows) rows.push_back({row.writer, row.key});
+    return rows;
+  }
+  // The same pair until the broker has said that it is the writer's.
+  Result<crypto::SecretKey> pair() override {
+    std::optional<crypto::SecretKey>& pair = backing_.pair_;
+    if (!pair) pair.emplace(BAILEY_TRY(crypto::SecretKey::generate()));
+    BAILEY_TRY(backing_.ask<protocol::Done>(protocol::SignAs{backing_.grant_, pair->public_key()}));
+    crypto::SecretKey told = std::move(*pair);
+    pair.reset();
+    return told;
+  }
+
+ private:
+  BrokerBacking& backing_;
+};
+
 BrokerBacking::BrokerBacking(const std::shared_ptr<Core>& core, std::uint32_t grant)
     : core_(core), grant_(grant), ticket_(core->take_grant(grant)) {}
 
@@ -104,6 +129,8 @@ Result<Region> BrokerBacking::open(const std::shared_ptr<Core>& core, std::strin
   if (opened.key) {
     auto sealer = BAILEY_TRY(pool::Sealer::create(
         {opened.key->cipher, opened.region, std::string(name), opened.key->generation, opened.key->bytes()}));
+    if (std::ranges::find(opened.protect, "signed") != opened.protect.end())
+      BAILEY_TRY(sealer->set_signed(std::make_unique<WriterKeys>(behind)));
     behind.sealer_ = sealer.get();
     region.view->set_sealer(std::move(sealer));
   }
@@ -130,6 +157,8 @@ Status BrokerBacking::check(const protocol::Opened& opened, const table::Geometr
   if (encrypted != opened.key.has_value())
     return misbehaved(region_, encrypted ? "says that it is encrypted, and gave no key"
                                          : "gave a key, and does not say that it is encrypted");
+  if (!encrypted && std::ranges::find(opened.protect, "signed") != opened.protect.end())
+    return misbehaved(region_, "says that it is signed, and not that it is encrypted");
   return {};
 }
 

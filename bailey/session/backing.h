@@ -62,6 +62,7 @@ class BrokerBacking : public pool::Backing {
   // Asks in the name of this grant, as long as it is this backing's.
   template <class Answer>
   Result<Answered<Answer>> ask(protocol::Body body);
+  class WriterKeys;
   Result<const protocol::Members*> members();
   bool others_write_index() const { return mode_ == table::Mode::shared; }
 
@@ -83,7 +84,8 @@ class BrokerBacking : public pool::Backing {
   std::optional<Unconfirmed> unconfirmed_;
   std::vector<pool::SegmentId> undropped_;  // unmapped, and the broker does not know
   std::optional<protocol::Members> members_;
-  pool::Sealer* sealer_ = nullptr;  // the view's, of an encrypted region
+  pool::Sealer* sealer_ = nullptr;         // the view's, of an encrypted region
+  std::optional<crypto::SecretKey> pair_;  // made, and the broker has perhaps not heard of it
   bool fetched_all_ = false;
 };
 

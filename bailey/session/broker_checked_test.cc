@@ -167,6 +167,8 @@ INSTANTIATE_TEST_SUITE_P(
                  o.protect.push_back("encrypted");
                  o.key.emplace();
                })},
+        Broken{"SignedInTheClear", open_to_read, "not that it is encrypted",
+               opened([](auto& o) { o.protect.push_back("signed"); })},
         // The index.
         Broken{"IndexNotSealed", open_to_read, "lacks seals", on<OpenRegion>(index_file(0, {}))},
         Broken{"IndexThatOthersMayComeToWrite", open_to_read, "lacks seals",

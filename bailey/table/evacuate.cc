@@ -19,7 +19,7 @@ Result<Writer::Referrer> Writer::referrer(const std::byte* record, std::uint64_t
   const auto* words = reinterpret_cast<const Word*>(record);
   Home home;
   if (view_.sealer() != nullptr) {
-    if (!check_sealed_lengths(load_relaxed(words + 1), block_bytes)) return Referrer{};
+    if (!check_sealed_lengths(view_.sealer(), load_relaxed(words + 1), block_bytes)) return Referrer{};
     home = home_of(crypto::KeyHash{load_relaxed(words + 2), load_relaxed(words + 3)}, geometry_);
   } else {
     auto lengths = check_lengths(load_relaxed(words + 1), block_bytes);
@@ -40,6 +40,15 @@ Result<Writer::Referrer> Writer::referrer(const std::byte* record, std::uint64_t
 }
 
 namespace {
+
+// Bytes of the proof behind a record of a signed region, for a copy of it: what is none is moved as one
+// without a path, so that who reads it is told.
+std::uint64_t proof_to_move(const pool::Sealer* sealer, const Block& from, const Lengths& lengths) {
+  if (proof_bytes_least(sealer) == 0) return 0;
+  const std::uint64_t before = sealed_record_bytes(lengths.key, lengths.value);
+  pool::Proof proof;
+  return proof_bytes(load_proof(from.record + before, from.bytes - before, proof) ? proof.path.length : 0);
+}
 
 // Bytes of a record behind its two words.
 std::uint64_t body_bytes(const Lengths& lengths, bool sealed) {
@@ -74,13 +83,16 @@ Status Writer::move_record(const Block& from, Word place) {
     }
     const Word raw = load_relaxed(from.lengths());
     const bool sealed = view_.sealer() != nullptr;
-    auto lengths = sealed ? check_sealed_lengths(raw, from.bytes) : check_lengths(raw, from.bytes);
+    auto lengths =
+        sealed ? check_sealed_lengths(view_.sealer(), raw, from.bytes) : check_lengths(raw, from.bytes);
     if (!lengths) return {};
-    OwnBlock to = BAILEY_TRY(allocate(record_bytes_in(view_, lengths->key, lengths->value)));
-    // A sealed record moves as it is, under the key that it has. Sealed anew under a newer one its version
-    // would be that key's nonce a second time, where its writer made two records of one version.
+    const std::uint64_t proof = proof_to_move(view_.sealer(), from, *lengths);
+    OwnBlock to = BAILEY_TRY(allocate(record_bytes_in(view_, lengths->key, lengths->value) + proof));
+    // A sealed record moves as it is, under the key that it has, and with its proof. Sealed anew under a
+    // newer one its version would be that key's nonce a second time, where its writer made two records of one
+    // version.
     copy_record(from.record, word, sealed ? raw : make_lengths(lengths->key, lengths->value), to.record,
-                body_bytes(*lengths, sealed));
+                body_bytes(*lengths, sealed) + proof);
     Word desired = make_slot(tag_of(from_slot.value), segment_of(to.place), offset_of(to.place));
     bool replaced = false;
     if (shared_) {

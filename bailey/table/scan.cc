@@ -35,9 +35,9 @@ Seen read_sealed_item(pool::View& view, const Word* slot, Word seen, const Block
   Word word = load_acquire(block.word());
   Word raw = medium::load_relaxed(block.lengths());
   if (busy(word)) return Seen::changed;
-  if (!check_sealed_lengths(raw, block.bytes))
+  if (!check_sealed_lengths(view.sealer(), raw, block.bytes))
     return still(slot, seen, block, word) ? Seen::forged : Seen::changed;
-  SealedCopy copy(*view.sealer(), block.record, word, raw);
+  SealedCopy copy(*view.sealer(), block.record, block.bytes, word, raw);
   view.step(pool::Step::record_copied);
   if (!still(slot, seen, block, word)) return Seen::changed;
   if (Seen opened = copy.open(view, failure); opened != Seen::match) return opened;

@@ -1,5 +1,4 @@
 // Attacks on the records of an encrypted table by one who can write all of its memory and lacks its key.
-#include "bailey/table/sealed.h"
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -7,68 +6,28 @@
 #include <map>
 #include <set>
 
-#include "bailey/base/fd.h"
-#include "bailey/pool/plain.h"
-#include "bailey/pool/test_sealer.h"
-#include "bailey/table/table.h"
+#include "bailey/table/vault.h"
 
 namespace bailey::table {
 namespace {
 
 using ::testing::HasSubstr;
 
-// A region whose bytes the attacker changes at will.
-struct Vault {
-  explicit Vault(pool::TestKeys with = {}, Mode mode = Mode::shared)
-      : keys(with), geometry(Geometry::plan(mode, 100, 42)) {
-    pool::PlainOptions options;
-    options.index_bytes = geometry.index_bytes();
-    options.segment_bytes = 4 * BAILEY_PAGE_BYTES;
-    memory = Mapping::anonymous(pool::PlainPool::bytes_for(options, 24)).value();
-    pool.emplace(pool::PlainPool::format(memory.span(), options).value());
-    Table::format(pool->index(), geometry);
-    finder = pool->view(false).value();
+// Each of signed records too.
+class Sealed : public testing::TestWithParam<bool> {
+ protected:
+  static pool::TestKeys with(pool::TestKeys keys = {}) {
+    keys.signs = GetParam();
+    return keys;
   }
-  Table open(bool writable, std::optional<pool::TestKeys> with = {}) {
-    auto view = pool->view(writable).value();
-    view->set_sealer(with.value_or(keys).sealer());
-    last_writer = view->writer();
-    return Table::open(std::move(view), geometry).value();
-  }
-  Word* slot(std::string_view key) {
-    const Home home = home_of(keys.sealer()->hash(key), geometry);
-    Index index(pool->index().data(), geometry);
-    return Candidates(index, home).slot();
-  }
-  std::byte* record(std::string_view key) {
-    const Word at = *slot(key);
-    return finder->find(segment_of(at)).value()->base + offset_of(at);
-  }
-  static std::size_t bytes(const std::byte* record) {
-    const Word lengths = reinterpret_cast<const Word*>(record)[1];
-    return sealed_record_bytes(key_length(lengths), value_length(lengths));
-  }
-  std::string stolen(std::string_view key) {
-    return {reinterpret_cast<const char*>(record(key)), bytes(record(key))};
-  }
-
-  pool::TestKeys keys;
-  Geometry geometry;
-  Mapping memory;
-  std::optional<pool::PlainPool> pool;
-  std::unique_ptr<pool::View> finder;
-  std::uint32_t last_writer = 0;
 };
+class Generations : public Sealed {};
+const auto name_of = [](const auto& about) { return std::string(about.param ? "signed" : "encrypted"); };
+INSTANTIATE_TEST_SUITE_P(Table, Sealed, testing::Bool(), name_of);
+INSTANTIATE_TEST_SUITE_P(Table, Generations, testing::Bool(), name_of);
 
-// A reader that has not read anything before.
-Code code_of_get(Vault& vault, std::string_view key, std::string& value) {
-  Table reader = vault.open(false);
-  auto found = reader.get(key, value);
-  return found ? Code{} : found.error().code;
-}
-
-TEST(Sealed, NothingOfKeyAndValueIsInTheMemory) {
-  Vault vault;
+TEST_P(Sealed, NothingOfKeyAndValueIsInTheMemory) {
+  Vault vault(with());
   Table writer = vault.open(true);
   ASSERT_TRUE(writer.put("account-of-carol", "a-value-that-is-secret"));
   const std::string_view all = as_text(vault.memory.span());
@@ -83,14 +42,14 @@ TEST(Sealed, NothingOfKeyAndValueIsInTheMemory) {
 
 // Every byte of a record, all its bits in turn: what is read is what was written, or nothing, and never
 // "not found" unless the key or the slot is what was hit.
-TEST(Sealed, ARecordOfWhichABitWasFlippedIsNotRead) {
-  Vault vault;
+TEST_P(Sealed, ARecordOfWhichABitWasFlippedIsNotRead) {
+  Vault vault(with());
   Table writer = vault.open(true);
   const std::string wanted(37, 'v');
   ASSERT_TRUE(writer.put("a key of 20 bytes...", wanted));
   std::byte* record = vault.record("a key of 20 bytes...");
   std::set<Code> met;
-  for (std::size_t at = 0; at < Vault::bytes(record); ++at) {
+  for (std::size_t at = 0; at < vault.bytes(record); ++at) {
     const auto bit = static_cast<std::byte>(1u << (at * 5 + at / 8) % 8);
     record[at] ^= bit;
     std::string value;
@@ -99,7 +58,8 @@ TEST(Sealed, ARecordOfWhichABitWasFlippedIsNotRead) {
     // Padding and the sealed key are no part of what a get opens; a scan opens the key.
     const std::size_t sealed_key = BAILEY_RECORD_HEADER_BYTES + BAILEY_SEALED_HEADER_BYTES + 37;
     const bool tag_of_key = at >= 48 && at < 64;
-    if (at >= sealed_key || tag_of_key) {
+    const bool proof = at >= Vault::sealed_bytes(record);
+    if ((at >= sealed_key && !proof) || tag_of_key) {
       EXPECT_EQ(code, Code{}) << at;
       EXPECT_EQ(value, wanted);
       Table reader = vault.open(false);
@@ -112,7 +72,7 @@ TEST(Sealed, ARecordOfWhichABitWasFlippedIsNotRead) {
       EXPECT_TRUE(code == Code::corrupt || code == Code::not_found || code == Code::contended) << at;
     }
     // From the tag of the value on it is certain what was meant.
-    if ((at >= 32 && at < 48) || (at >= 64 && at < sealed_key)) {
+    if ((at >= 32 && at < 48) || (at >= 64 && at < sealed_key) || proof) {
       EXPECT_EQ(code, Code::corrupt) << at;
     }
     record[at] ^= bit;
@@ -120,8 +80,8 @@ TEST(Sealed, ARecordOfWhichABitWasFlippedIsNotRead) {
   EXPECT_TRUE(met.contains(Code::corrupt));
 }
 
-TEST(Sealed, WhatDoesNotOpenNamesTheRegionAndCanBeReplaced) {
-  Vault vault;
+TEST_P(Sealed, WhatDoesNotOpenNamesTheRegionAndCanBeReplaced) {
+  Vault vault(with());
   Table writer = vault.open(true);
   ASSERT_TRUE(writer.put("k", "value"));
   vault.record("k")[BAILEY_RECORD_HEADER_BYTES + BAILEY_SEALED_HEADER_BYTES] ^= std::byte{1};
@@ -144,8 +104,8 @@ TEST(Sealed, WhatDoesNotOpenNamesTheRegionAndCanBeReplaced) {
   EXPECT_EQ(value, "healed");
 }
 
-TEST(Sealed, AScanGoesOnBehindWhatDoesNotOpen) {
-  Vault vault;
+TEST_P(Sealed, AScanGoesOnBehindWhatDoesNotOpen) {
+  Vault vault(with());
   Table writer = vault.open(true);
   for (int i = 0; i < 50; ++i) ASSERT_TRUE(writer.put("key" + std::to_string(i), "value"));
   vault.record("key7")[BAILEY_RECORD_HEADER_BYTES + BAILEY_SEALED_HEADER_BYTES] ^= std::byte{1};
@@ -163,8 +123,8 @@ TEST(Sealed, AScanGoesOnBehindWhatDoesNotOpen) {
 }
 
 // The slot of one key leads to the record of another, or the record itself is copied there.
-TEST(Sealed, RecordsAreNotSwappedBetweenKeys) {
-  Vault vault;
+TEST_P(Sealed, RecordsAreNotSwappedBetweenKeys) {
+  Vault vault(with());
   Table writer = vault.open(true);
   ASSERT_TRUE(writer.put("alice", "alice's value"));
   ASSERT_TRUE(writer.put("mallo", "mallo's value"));
@@ -192,8 +152,8 @@ TEST(Sealed, RecordsAreNotSwappedBetweenKeys) {
 }
 
 // Of another region, that has the same secret, key and version.
-TEST(Sealed, RecordsAreNotBroughtFromAnotherRegion) {
-  Vault one({.region = 7}), other({.region = 8});
+TEST_P(Sealed, RecordsAreNotBroughtFromAnotherRegion) {
+  Vault one(with({.region = 7})), other(with({.region = 8}));
   Table writer = one.open(true), other_writer = other.open(true);
   ASSERT_TRUE(writer.put("key", "from one"));
   ASSERT_TRUE(other_writer.put("key", "from two"));
@@ -205,8 +165,8 @@ TEST(Sealed, RecordsAreNotBroughtFromAnotherRegion) {
   EXPECT_EQ(code_of_get(one, "key", value), Code::corrupt);
 }
 
-TEST(Sealed, WhoLacksTheKeyForgesNothing) {
-  Vault vault;
+TEST_P(Sealed, WhoLacksTheKeyForgesNothing) {
+  Vault vault(with());
   Table writer = vault.open(true);
   ASSERT_TRUE(writer.put("key", "value"));
   std::byte* at = vault.record("key");
@@ -224,8 +184,8 @@ TEST(Sealed, WhoLacksTheKeyForgesNothing) {
 }
 
 // A record that its writer replaced is put back: whoever met the newer one says so.
-TEST(Sealed, AnOlderRecordIsTakenForThePastByWhoMetANewerOne) {
-  Vault vault;
+TEST_P(Sealed, AnOlderRecordIsTakenForThePastByWhoMetANewerOne) {
+  Vault vault(with());
   Table writer = vault.open(true), met = vault.open(false), fresh = vault.open(false);
   ASSERT_TRUE(writer.put("key", "the old balance"));
   const std::string old = vault.stolen("key");
@@ -242,8 +202,8 @@ TEST(Sealed, AnOlderRecordIsTakenForThePastByWhoMetANewerOne) {
   EXPECT_EQ(value, "the old balance");
 }
 
-TEST(Sealed, WhatAWriterErasedDoesNotComeBackToIt) {
-  Vault vault;
+TEST_P(Sealed, WhatAWriterErasedDoesNotComeBackToIt) {
+  Vault vault(with());
   Table writer = vault.open(true);
   ASSERT_TRUE(writer.put("key", "value"));
   const std::string old = vault.stolen("key");
@@ -259,8 +219,8 @@ TEST(Sealed, WhatAWriterErasedDoesNotComeBackToIt) {
 
 // ---- generations
 
-TEST(Generations, OldRecordsOpenUnderANewerKeyAndNewOnesNotUnderAnOldOne) {
-  Vault vault;
+TEST_P(Generations, OldRecordsOpenUnderANewerKeyAndNewOnesNotUnderAnOldOne) {
+  Vault vault(with());
   {
     Table first = vault.open(true);
     ASSERT_TRUE(first.put("old", "of generation 1"));
@@ -283,8 +243,8 @@ TEST(Generations, OldRecordsOpenUnderANewerKeyAndNewOnesNotUnderAnOldOne) {
 
 // Compaction moves records as they are. Under a newer key a hostile writer's two records of one version would
 // be two texts of one nonce.
-TEST(Generations, WhatIsMovedKeepsItsKeyAndIsNotSealedAnew) {
-  Vault vault;
+TEST_P(Generations, WhatIsMovedKeepsItsKeyAndIsNotSealedAnew) {
+  Vault vault(with());
   std::map<std::string, std::uint64_t> versions;
   std::uint32_t dead = 0;
   {
@@ -316,8 +276,8 @@ TEST(Generations, WhatIsMovedKeepsItsKeyAndIsNotSealedAnew) {
   }
 }
 
-TEST(Generations, AKeyOfAnotherChainIsNotTaken) {
-  pool::TestKeys keys, other;
+TEST_P(Generations, AKeyOfAnotherChainIsNotTaken) {
+  pool::TestKeys keys = with(), other = with();
   other.secret = 'o';
   auto sealer = keys.sealer();
   auto renewed = sealer->renew(2, other.key(2));

@@ -37,7 +37,8 @@ struct Table::State {
                               std::uint64_t expected_version, std::string_view what);
   Writer::Outcome write_sealed_at_once(Op op, std::string_view key, std::string_view value,
                                        std::uint64_t expected_version, std::uint64_t& version);
-  bool write_closely(Write& write, std::string_view what);
+  bool write_closely(Write& write, std::string_view what, const Presigned* presigned = nullptr);
+  Status apply_signed(std::span<Write> writes);
 
   std::unique_ptr<pool::View> view;
   Geometry geometry;

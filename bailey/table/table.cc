@@ -17,6 +17,12 @@ namespace {
 
 // Keys that are looked up together by get_many and apply: enough misses in flight to hide each other.
 constexpr std::size_t group = 16;
+static_assert(group <= crypto::batch_max);
+constexpr std::string_view write_of_batch = "write of a batch";
+// What ends the session's right or reach ends a batch; all else is one write's own.
+constexpr bool ends_batch(Code code) {
+  return code == Code::revoked || code == Code::unavailable || code == Code::forked || code == Code::denied;
+}
 // Lines of a record that are fetched ahead.
 constexpr std::uint64_t prefetch_bytes_max = 384;
 
@@ -131,6 +137,8 @@ template <class Sink>
 template <class Sink>
 [[gnu::noinline]] bool Table::State::look_at_sealed_once(const Word* slot, Word seen, const Home& home,
                                                          std::string_view key, Found& found, Sink& sink) {
+  if (view->sealer()->signatures() != nullptr) [[unlikely]]
+    return false;
   // All of its lines at once: opening takes so long that no other operation's misses are under way meanwhile.
   prefetch_record(*view, seen, prefetch_bytes_max);
   Sighted record;
@@ -317,7 +325,7 @@ Status Table::get_many(std::span<Get> gets) {
 
 // ---- writing
 
-bool Table::State::write_closely(Write& write, std::string_view what) {
+bool Table::State::write_closely(Write& write, std::string_view what, const Presigned* presigned) {
   write.version = 0;
   Status fine = check_key(write.key);
   if (fine) fine = check_value(write.value);
@@ -325,7 +333,7 @@ bool Table::State::write_closely(Write& write, std::string_view what) {
     fine = fail(Code::denied, By::library,
                 fmt::format("{} refused: this table was opened for reading only", what),
                 "open it for writing; that needs the right rw");
-  if (fine && writer->write(write)) return true;
+  if (fine && writer->write(write, presigned)) return true;
   failure = fine ? explained(writer->take_failure(), what) : std::move(fine).error();
   return false;
 }
@@ -395,6 +403,8 @@ Status Table::apply(std::span<Write> writes) {
   if (state.view->closed()) [[unlikely]]
     return gate_of_batch(*state.view, writes, [this, writes] { return apply(writes); });
   if (!state.view->current()) BAILEY_TRY(state.view->attend());
+  if (proof_bytes_least(state.view->sealer()) != 0) [[unlikely]]
+    return state.apply_signed(writes);
   for (std::size_t first = 0; first < writes.size(); first += group) {
     std::size_t count = std::min(group, writes.size() - first);
     Write* const part = &writes[first];
@@ -408,17 +418,31 @@ Status Table::apply(std::span<Write> writes) {
     }
     for (std::size_t i = 0; i < count; ++i) {
       Write& write = part[i];
-      auto version =
-          state.write(write.op, write.key, write.value, write.expected_version, "write of a batch");
+      auto version = state.write(write.op, write.key, write.value, write.expected_version, write_of_batch);
       write.ok = version.has_value();
       write.version = version.value_or(0);
       if (write.ok) [[likely]]
         continue;
       write.code = version.error().code;
-      // What ends the session's right or reach ends the batch; all else is this write's own.
-      if (write.code == Code::revoked || write.code == Code::unavailable || write.code == Code::forked ||
-          write.code == Code::denied)
-        return std::unexpected(std::move(version).error());
+      if (ends_batch(write.code)) return std::unexpected(std::move(version).error());
+    }
+  }
+  return {};
+}
+
+// One signature a group.
+[[gnu::noinline]] Status Table::State::apply_signed(std::span<Write> writes) {
+  std::vector<Presigned> presigned(group);
+  for (std::size_t first = 0; first < writes.size(); first += group) {
+    const auto part = writes.subspan(first, std::min(group, writes.size() - first));
+    if (writer) writer->presign(part, presigned);
+    for (std::size_t i = 0; i < part.size(); ++i) {
+      Write& write = part[i];
+      write.ok = write_closely(write, write_of_batch, &presigned[i]);
+      if (write.ok) continue;
+      write.version = 0;
+      write.code = failure.code;
+      if (ends_batch(write.code)) return std::unexpected(std::exchange(failure, Error{}));
     }
   }
   return {};

@@ -2,7 +2,8 @@
 // side runs over it. Nothing may crash, hang or read outside the region; the region ends where the mapping
 // ends.
 //
-// With BAILEY_FUZZ_SEALED the table is encrypted: what is read must then be what was written.
+// With BAILEY_FUZZ_SEALED the table is encrypted: what is read must then be what was written. With
+// BAILEY_FUZZ_SIGNED it is signed, too, and edits of a third kind change the proofs behind its records.
 //
 // With BAILEY_FUZZ_CANARY a bounds check of a copy of the reader is left out, and the fuzzer must find that.
 #include <cstdio>
@@ -13,20 +14,29 @@
 #include "bailey/pool/plain.h"
 #include "bailey/pool/test_sealer.h"
 #include "bailey/table/record.h"
+#include "bailey/table/sealed.h"
 #include "bailey/table/table.h"
 
 namespace {
 
 using namespace bailey;
 
+#ifdef BAILEY_FUZZ_SIGNED
+constexpr int keys = 8;  // to verify one takes a while
+#else
 constexpr int keys = 24;
+#endif
 // Three size classes and a run of pages.
 constexpr std::size_t sizes[] = {10, 300, 2000, 40'000};
 
 std::unique_ptr<pool::View> view_of(pool::PlainPool& plain, bool writable) {
   auto view = std::move(*plain.view(writable));
 #ifdef BAILEY_FUZZ_SEALED
+#ifdef BAILEY_FUZZ_SIGNED
+  view->set_sealer(pool::TestKeys{.signs = true}.sealer(view->writer()));
+#else
   view->set_sealer(pool::TestKeys().sealer());
+#endif
 #endif
   return view;
 }
@@ -44,6 +54,7 @@ struct World {
   std::unique_ptr<std::byte[]> fresh, memory;  // heap blocks: the address sanitizer knows where they end
   std::size_t bytes = 0;
   std::size_t index_offset = 0, segment_offset = 0;
+  std::size_t proofs[keys] = {};  // where the proofs of a signed table are
 
   World() {
     options.index_bytes = geometry.index_bytes();
@@ -58,18 +69,33 @@ struct World {
       if (!writer->put("key" + std::to_string(i), std::string(sizes[i % 4], 'v'))) std::abort();
     index_offset = static_cast<std::size_t>(plain->index().data() - fresh.get());
     segment_offset = bytes - 2 * options.segment_bytes;
+#ifdef BAILEY_FUZZ_SIGNED
+    const auto sealer = pool::TestKeys().sealer();
+    for (int i = 0; i < keys; ++i) {
+      const auto hash = sealer->hash("key" + std::to_string(i));
+      const std::size_t sealed = table::sealed_record_bytes(3 + std::to_string(i).size(), sizes[i % 4]);
+      for (std::size_t at = segment_offset; at + sealed + table::proof_bytes(0) < bytes; at += 16)
+        if (table::has_hash(fresh.get() + at, hash)) proofs[i] = at + sealed;
+      if (proofs[i] == 0) std::abort();
+    }
+#endif
   }
 };
 
 #ifdef BAILEY_FUZZ_CANARY
 // What a reader would do that believes the lengths it finds.
 void careless(World& world) {
+#ifdef BAILEY_FUZZ_SIGNED
+  for (const std::size_t proof : world.proofs)
+    if (*reinterpret_cast<std::uint64_t*>(world.memory.get() + proof) % 256 > crypto::path_max) std::abort();
+#else
   for (std::size_t at = 0; at < BAILEY_PAGE_BYTES; at += 16) {
     auto* words =
         reinterpret_cast<std::uint64_t*>(world.memory.get() + world.segment_offset + BAILEY_PAGE_BYTES + at);
     std::uint64_t length = words[1] >> 32;
     if (length > 0x8000'0000) std::abort();
   }
+#endif
 }
 #endif
 
@@ -88,6 +114,10 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     std::size_t base = where >> 31 != 0 ? world.segment_offset : world.index_offset;
     std::size_t span = where >> 31 != 0 ? world.options.segment_bytes : world.options.index_bytes;
     std::size_t at = base + (where & 0x7fff'ffff) % (span / 8) * 8;
+#ifdef BAILEY_FUZZ_SIGNED
+    if ((where >> 30 & 1) != 0) at = world.proofs[where % keys] + (where >> 8) % 25 * 8;
+    if (at + 8 > world.bytes) continue;
+#endif
     std::memcpy(world.memory.get() + at, &what, 8);
   }
 #ifdef BAILEY_FUZZ_CANARY

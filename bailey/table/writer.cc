@@ -165,14 +165,24 @@ void Writer::fill(const OwnBlock& block, const Home& home, std::string_view key,
   if (view_.sealer() == nullptr) [[likely]]
     fill_record(block.record, key, value, version);
   else
-    fill_sealed_record(*view_.sealer(), block.record, key, home.hash, value, version);
+    fill_sealed_record(*view_.sealer(), block.record, key, home.hash, value, version,
+                       view_.sealer()->signatures() == nullptr ? nullptr : &proof_);
 }
 
 bool Writer::prepare(OwnBlock& block, const Home& home, std::string_view key, std::string_view value,
-                     std::uint64_t& version) {
+                     const Presigned* presigned, std::uint64_t& version) {
   if (counter_ == 0xffff'ffff && !renew_counter()) return false;
   version = std::uint64_t{view_.writer()} << 32 | ++counter_;
-  const std::uint64_t bytes = record_bytes_in(view_, key.size(), value.size());
+  std::uint64_t bytes;
+  if (view_.sealer() == nullptr) [[likely]] {
+    bytes = record_bytes(key.size(), value.size());
+  } else {
+    bytes = sealed_record_bytes(key.size(), value.size());
+    if (view_.sealer()->signatures() != nullptr) [[unlikely]] {
+      if (!prove(key, value, presigned, version)) return false;
+      bytes += proof_bytes(proof_.path.length);
+    }
+  }
   if (heap_.limbo() >= limbo_batch && keep_failure(collect())) return false;
   if (!heap_.allocate(bytes, block)) {
     auto found = allocate_after_reclaim(bytes);
@@ -195,7 +205,7 @@ Writer::Outcome Writer::replace(const Hit& hit, Word desired) {
   return Outcome::done;
 }
 
-bool Writer::write(Write& write) {
+bool Writer::write(Write& write, const Presigned* presigned) {
   const Home home = home_in(view_, write.key, geometry_);
   // A writer that is to leave its segments must not announce on a desk there, which the search does; of a
   // forked child's memory nothing may be touched at all.
@@ -233,7 +243,7 @@ bool Writer::write(Write& write) {
     }
     if (op != Op::erase && block.record == nullptr) {
       std::uint64_t moved = counters_.records_moved;
-      if (!prepare(block, home, write.key, write.value, write.version)) {
+      if (!prepare(block, home, write.key, write.value, presigned, write.version)) {
         // Refused perhaps because the broker did not wait for this session any more.
         if (view_.current() || failure_.code != Code::contended || !begin_anew(block)) break;
         continue;

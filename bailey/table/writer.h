@@ -58,11 +58,15 @@ class Writer : pool::Owner {
   // Does a write whose key and value are within the limits, and sets its version. False: nothing was written,
   // and take_failure() says why; of revoked and of what attending failed of it is open whether others saw the
   // write.
-  bool write(Write& write);
+  // `presigned`: the write's, of a signed region's batch.
+  bool write(Write& write, const Presigned* presigned = nullptr);
   // The usual case of it (write_at_once.h). again: nothing was done; ask write().
   template <bool sealed>
   Outcome write_at_once(Op op, std::string_view key, std::string_view value, std::uint64_t expected_version,
                         Home home, std::uint64_t& version);
+  // Of a signed region's batch of at most crypto::batch_max writes, one for each, before they begin. What is
+  // put under a version of its own meanwhile ends what is left of it: versions go up.
+  void presign(std::span<const Write> writes, std::span<Presigned> presigned);
   Error take_failure() { return std::exchange(failure_, Error{}); }
   // Fetches what write() of this key will touch first, and second.
   void prefetch_bucket(const Home& home) const;
@@ -84,7 +88,9 @@ class Writer : pool::Owner {
   bool search(const Wanted& wanted, Hit& hit);
   Seen examine(const Word* slot, Word seen, const Wanted& wanted, std::uint64_t& version);
   bool prepare(OwnBlock& block, const Home& home, std::string_view key, std::string_view value,
-               std::uint64_t& version);
+               const Presigned* presigned, std::uint64_t& version);
+  bool prove(std::string_view key, std::string_view value, const Presigned* presigned,
+             std::uint64_t& version);
   Outcome replace(const Hit& hit, Word desired);
   Outcome insert(const Home& home, Word slot_value, std::string_view key);
   Outcome settle(const Home& home, Word* own_slot, unsigned own_position, Word tentative_value,
@@ -151,6 +157,9 @@ class Writer : pool::Owner {
   bool shared_;
   Heap heap_;
   std::uint32_t counter_ = 0;
+  // Of a signed region: what was prepared last, which has the newest version of all that was.
+  pool::Proof proof_;
+  std::uint64_t proved_version_ = 0;
   Error failure_;
   bool late_ = false;  // the last attention said so
   // Slot values that were replaced when the view was not current, and what they led to is not freed yet.

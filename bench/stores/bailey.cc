@@ -7,6 +7,8 @@
 #include "bailey/base/identity.h"
 #include "bailey/pool/plain.h"
 #include "bailey/pool/sealer.h"
+#include "bailey/pool/test_sealer.h"
+#include "bailey/table/signed.h"
 #include "bailey/table/table.h"
 #include "bench/store.h"
 #include "bench/stores/table_driver.h"
@@ -19,14 +21,23 @@ constexpr std::uint64_t hash_seed = 0x6261696c6579;
 class PlainStore : public Store {
  public:
   // `key`: of an encrypted table; else empty.
-  PlainStore(Mapping memory, pool::PlainPool pool, const table::Geometry& geometry, crypto::Secret key)
-      : memory_(std::move(memory)), pool_(pool), geometry_(geometry), key_(std::move(key)) {}
+  PlainStore(Mapping memory, pool::PlainPool pool, const table::Geometry& geometry, crypto::Secret key,
+             bool is_signed)
+      : memory_(std::move(memory)),
+        pool_(pool),
+        geometry_(geometry),
+        key_(std::move(key)),
+        is_signed_(is_signed) {}
 
   Result<std::unique_ptr<Client>> client(bool writes) override {
     std::unique_ptr<pool::View> view = BAILEY_TRY(pool_.view(writes));
-    if (!key_.span().empty())
-      view->set_sealer(
-          BAILEY_TRY(pool::Sealer::create({crypto::Cipher::aes_256_gcm, {}, "bench", 1, key_.span()})));
+    if (!key_.span().empty()) {
+      auto sealer =
+          BAILEY_TRY(pool::Sealer::create({crypto::Cipher::aes_256_gcm, {}, "bench", 1, key_.span()}));
+      if (is_signed_)
+        BAILEY_TRY(sealer->set_signed(std::make_unique<pool::TestKeys::Pairs>(view->writer(), ~0u)));
+      view->set_sealer(std::move(sealer));
+    }
     table::Table opened = BAILEY_TRY(table::Table::open(std::move(view), geometry_));
     return std::make_unique<TableDriver>(std::move(opened));
   }
@@ -37,6 +48,7 @@ class PlainStore : public Store {
   pool::PlainPool pool_;
   table::Geometry geometry_;
   crypto::Secret key_;
+  bool is_signed_;
 };
 
 }  // namespace
@@ -50,12 +62,14 @@ std::uint64_t pool_bytes(const StoreOptions& options, std::uint64_t more_a_recor
 }
 
 Result<std::unique_ptr<Store>> make_plain_table(const StoreOptions& options, table::Mode mode,
-                                                std::uint64_t bytes_max, bool encrypted) {
+                                                std::uint64_t bytes_max, bool encrypted, bool is_signed) {
   const table::Geometry geometry = table::Geometry::plan(mode, options.records, hash_seed);
   pool::PlainOptions plain;
   plain.index_bytes = geometry.index_bytes();
   plain.shared_index = mode == table::Mode::shared;
-  const std::uint64_t wanted = pool_bytes(options, encrypted ? BAILEY_SEALED_HEADER_BYTES : 0);
+  const std::uint64_t wanted =
+      pool_bytes(options, (encrypted ? BAILEY_SEALED_HEADER_BYTES : 0) +
+                              (is_signed ? table::proof_bytes(crypto::path_max) : 0));
   plain.segment_bytes = round_up(std::max<std::uint64_t>(wanted / 128, 2u << 20), BAILEY_PAGE_BYTES);
   const auto segments = static_cast<unsigned>(wanted / plain.segment_bytes + 8);
   const std::uint64_t bytes = pool::PlainPool::bytes_for(plain, segments);
@@ -74,7 +88,7 @@ Result<std::unique_ptr<Store>> make_plain_table(const StoreOptions& options, tab
     key = BAILEY_TRY(crypto::Secret::of_bytes(crypto::cipher_key_bytes));
     random_bytes(key.span().data(), key.span().size());
   }
-  return std::make_unique<PlainStore>(std::move(memory), pool, geometry, std::move(key));
+  return std::make_unique<PlainStore>(std::move(memory), pool, geometry, std::move(key), is_signed);
 }
 
 void add_bailey(std::vector<System>& systems) {

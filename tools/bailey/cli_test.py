@@ -123,10 +123,10 @@ class Alone(unittest.TestCase):
         policy.write_text(text)
         status, _, err = run("policy", "check", policy)
         self.assertEqual(status, 0, err)
-        policy.write_text(text.replace("encrypted", "signed"))
+        policy.write_text(text.replace("encrypted", "vm"))
         status, _, err = run("policy", "check", policy)
         self.assertEqual(status, 1)
-        self.assertIn("this version does not sign records", err)
+        self.assertIn('requires "vm", and this build does not enforce it', err)
 
     def test_bench_table_is_of_a_region_or_of_a_medium(self):
         status, _, err = run("bench", "table", "--region", "orders", "--medium", "memory:")
