@@ -65,6 +65,20 @@ using Attacks = std::vector<Attack>;
 // Runs `act` as a hostile process, with these descriptors. A signal that ends it stopped it.
 Came in_hostile(const Attacker& attacker, std::vector<int> kept, const std::function<Came()>& act);
 
+// Adds attacks of one group, on the rung `process`.
+struct Group {
+  Attacks& attacks;
+  std::string name;
+
+  void operator()(const std::string& attack, std::string what, std::string mechanism, std::string expected,
+                  std::function<Came(const Ground&)> act) const;
+  // Gets through; `by` is what stops it.
+  void known(const std::string& attack, std::string what, std::string by,
+             std::function<Came(const Ground&)> act) const;
+  // "canary/NAME-...", on a target that nothing protects.
+  void canary(const std::string& attack, std::string what, std::function<Came(const Ground&)> act) const;
+};
+
 // The groups, each in a file of its name. To add one: its function here and its line in groups.cc.
 void add_files(Attacks& attacks);
 void add_waiting(Attacks& attacks);

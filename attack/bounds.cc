@@ -273,16 +273,7 @@ Came offset_is_believed(const Ground&) {
 }  // namespace
 
 void add_bounds(Attacks& attacks) {
-  auto add = [&](std::string name, std::string what, std::string mechanism, std::string expected,
-                 std::function<Came(const Ground&)> act) {
-    attacks.push_back({.name = "bounds/" + name,
-                       .what = std::move(what),
-                       .rung = "process",
-                       .mechanism = std::move(mechanism),
-                       .expected = {std::move(expected)},
-                       .known = {},
-                       .act = std::move(act)});
-  };
+  const Group add{attacks, "bounds"};
   add("messages/numbers", "grants and segments at every edge, in requests", "decoded into checked values",
       "refused, each", numbers_in_messages);
   add("messages/record-bytes", "segments for records of sizes at every edge", "bounded by the region",

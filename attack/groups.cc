@@ -17,6 +17,37 @@ Came in_hostile(const Attacker& attacker, std::vector<int> kept, const std::func
   return {static_cast<Came::Kind>(said[0] - '0'), said.substr(1)};
 }
 
+void Group::operator()(const std::string& attack, std::string what, std::string mechanism,
+                       std::string expected, std::function<Came(const Ground&)> act) const {
+  attacks.push_back({.name = name + "/" + attack,
+                     .what = std::move(what),
+                     .rung = "process",
+                     .mechanism = std::move(mechanism),
+                     .expected = {std::move(expected)},
+                     .known = {},
+                     .act = std::move(act)});
+}
+void Group::known(const std::string& attack, std::string what, std::string by,
+                  std::function<Came(const Ground&)> act) const {
+  attacks.push_back({.name = name + "/" + attack,
+                     .what = std::move(what),
+                     .rung = "process",
+                     .mechanism = "",
+                     .expected = {},
+                     .known = std::move(by),
+                     .act = std::move(act)});
+}
+void Group::canary(const std::string& attack, std::string what,
+                   std::function<Came(const Ground&)> act) const {
+  attacks.push_back({.name = "canary/" + name + "-" + attack,
+                     .what = std::move(what),
+                     .rung = "none",
+                     .mechanism = "nothing",
+                     .expected = {},
+                     .known = {},
+                     .act = std::move(act)});
+}
+
 const Attacks& all_attacks() {
   static const Attacks attacks = [] {
     Attacks all;

@@ -423,16 +423,7 @@ Came with_the_brokers_key(const Ground& ground) {
 }  // namespace
 
 void add_tokens(Attacks& attacks) {
-  auto add = [&](const std::string& name, std::string what, std::string mechanism, std::string expected,
-                 std::function<Came(const Ground&)> act) {
-    attacks.push_back({.name = "tokens/" + name,
-                       .what = std::move(what),
-                       .rung = "process",
-                       .mechanism = std::move(mechanism),
-                       .expected = {std::move(expected)},
-                       .known = {},
-                       .act = std::move(act)});
-  };
+  const Group add{attacks, "tokens"};
   const std::string each = "each is refused", denied = "denied, by the broker",
                     revoked = "revoked, by the broker", tag = "HMAC-SHA-256",
                     chain = "each caveat's key is the tag before it";
@@ -467,20 +458,8 @@ void add_tokens(Attacks& attacks) {
       mint_without_a_right);
   add("revoke-anothers", "who has a token revokes it", "for who may mint it", "not found, by the broker",
       revoke_anothers);
-  attacks.push_back({.name = "tokens/bearers",
-                     .what = "one that was stolen and names no holder",
-                     .rung = "process",
-                     .mechanism = "",
-                     .expected = {},
-                     .known = "a token that names its holder",
-                     .act = a_bearers});
-  attacks.push_back({.name = "canary/tokens-broker-key",
-                     .what = "minted with the key of a broker that leaked it",
-                     .rung = "none",
-                     .mechanism = "nothing",
-                     .expected = {},
-                     .known = {},
-                     .act = with_the_brokers_key});
+  add.known("bearers", "one that was stolen and names no holder", "a token that names its holder", a_bearers);
+  add.canary("broker-key", "minted with the key of a broker that leaked it", with_the_brokers_key);
 }
 
 }  // namespace bailey::attack

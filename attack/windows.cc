@@ -254,16 +254,7 @@ Came with_a_wider_token(const Ground& ground) {
 }  // namespace
 
 void add_windows(Attacks& attacks) {
-  const auto add = [&](std::string name, std::string what, std::string mechanism, std::string expected,
-                       std::function<Came(const Ground&)> act) {
-    attacks.push_back({.name = "windows/" + name,
-                       .what = std::move(what),
-                       .rung = "process",
-                       .mechanism = std::move(mechanism),
-                       .expected = {std::move(expected)},
-                       .known = {},
-                       .act = std::move(act)});
-  };
+  const Group add{attacks, "windows"};
   add("wider-than-the-token", "a token narrowed to a part, used for a byte more, and narrowed back",
       "verified when a window is acquired", "each is refused", wider_than_the_token);
   add("out-of-the-window", "accesses that leave a window by a byte, and by 64 bits",
@@ -284,20 +275,8 @@ void add_windows(Attacks& attacks) {
                      .expected = {"within its part", "unsupported, by the broker"},
                      .known = {},
                      .act = minted_for_a_part});
-  attacks.push_back({.name = "windows/around",
-                     .what = "the bytes beside a window, by a pointer",
-                     .rung = "process",
-                     .mechanism = "",
-                     .expected = {},
-                     .known = "pkey",
-                     .act = around_them});
-  attacks.push_back({.name = "canary/windows-wide-token",
-                     .what = "a part that the token allows",
-                     .rung = "none",
-                     .mechanism = "nothing",
-                     .expected = {},
-                     .known = {},
-                     .act = with_a_wider_token});
+  add.known("around", "the bytes beside a window, by a pointer", "pkey", around_them);
+  add.canary("wide-token", "a part that the token allows", with_a_wider_token);
 }
 
 }  // namespace bailey::attack

@@ -15,7 +15,7 @@ import time
 import unittest
 from pathlib import Path
 
-from support import BAILEY, Broker, make_yard, run, write_policy
+from support import BAILEY, Yard, run, write_policy
 
 class Alone(unittest.TestCase):
     """What needs no broker."""
@@ -253,32 +253,7 @@ class Alone(unittest.TestCase):
         self.assertIn("--trace requests.txt", lines)
 
 
-class Served(unittest.TestCase):
-    medium = "memory:64MiB"
-
-    @classmethod
-    def setUpClass(cls):
-        cls.temporary = tempfile.TemporaryDirectory()
-        cls.folder = Path(cls.temporary.name)
-        cls.policy = make_yard(cls.folder, ("alice", "bob", "eve"), medium=cls.medium.format(cls.folder))
-        cls.socket = cls.folder / "run" / "broker.sock"
-        cls.broker = Broker("--policy", cls.policy, socket=cls.socket)
-        cls.broker.__enter__()
-
-    @classmethod
-    def tearDownClass(cls):
-        cls.broker.__exit__()
-        assert cls.broker.status == 0, cls.broker.status
-        cls.temporary.cleanup()
-
-    def bailey(self, *arguments, who="alice", **options):
-        return run(*arguments, "--socket", self.socket, *(["--as", self.folder / who] if who else []), **options)
-
-    def good(self, *arguments, **options):
-        status, out, err = self.bailey(*arguments, **options)
-        self.assertEqual(status, 0, err)
-        return out
-
+class Served(Yard, unittest.TestCase):
     def test_a_session_under_exec_strict(self):
         strict = (BAILEY, "exec", "--strict", "--")
         self.good("table", "put", "orders", "strict", "yes", prefix=strict)

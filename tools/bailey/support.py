@@ -98,3 +98,34 @@ class Broker:
         self.status = self.process.wait(timeout=30)
         self.process.stdout.close()
         self.errors.close()
+
+
+class Yard:
+    """Of a TestCase: a broker on the policy above for all of its tests, and alice, bob and eve with a key each."""
+
+    medium = "memory:64MiB"
+    more = ""  # lines of the policy
+
+    @classmethod
+    def setUpClass(cls):
+        cls.temporary = tempfile.TemporaryDirectory()
+        cls.folder = Path(cls.temporary.name)
+        cls.policy = make_yard(cls.folder, ("alice", "bob", "eve"))
+        write_policy(cls.policy, cls.medium.format(cls.folder), cls.more)
+        cls.socket = cls.folder / "run" / "broker.sock"
+        cls.broker = Broker("--policy", cls.policy, socket=cls.socket)
+        cls.broker.__enter__()
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.broker.__exit__()
+        assert cls.broker.status == 0, cls.broker.status
+        cls.temporary.cleanup()
+
+    def bailey(self, *arguments, who="alice", **options):
+        return run(*arguments, "--socket", self.socket, *(["--as", self.folder / who] if who else []), **options)
+
+    def good(self, *arguments, **options):
+        status, out, err = self.bailey(*arguments, **options)
+        self.assertEqual(status, 0, err)
+        return out

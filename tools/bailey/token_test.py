@@ -6,12 +6,10 @@
 
 import json
 import stat
-import tempfile
 import time
 import unittest
-from pathlib import Path
 
-from support import Broker, make_yard, run, write_policy
+from support import Yard, run
 
 # alice is admin of raw bytes, eve of all; bob and eve have no grant there.
 MORE = """
@@ -30,30 +28,8 @@ rights = "admin"
 """
 
 
-class Tokens(unittest.TestCase):
-    @classmethod
-    def setUpClass(cls):
-        cls.temporary = tempfile.TemporaryDirectory()
-        cls.folder = Path(cls.temporary.name)
-        policy = make_yard(cls.folder, ("alice", "bob", "eve"))
-        write_policy(policy, more=MORE)
-        cls.socket = cls.folder / "run" / "broker.sock"
-        cls.broker = Broker("--policy", policy, socket=cls.socket)
-        cls.broker.__enter__()
-
-    @classmethod
-    def tearDownClass(cls):
-        cls.broker.__exit__()
-        assert cls.broker.status == 0, cls.broker.status
-        cls.temporary.cleanup()
-
-    def bailey(self, *arguments, who="alice", **options):
-        return run(*arguments, "--socket", self.socket, *(["--as", self.folder / who] if who else []), **options)
-
-    def good(self, *arguments, **options):
-        status, out, err = self.bailey(*arguments, **options)
-        self.assertEqual(status, 0, err)
-        return out
+class Tokens(Yard, unittest.TestCase):
+    more = MORE
 
     def refused(self, *arguments, says, status=4, **options):
         got, out, err = self.bailey(*arguments, **options)
